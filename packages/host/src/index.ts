@@ -1,0 +1,11 @@
+export { syncPath, writeFileAtomic } from "./files/atomic.ts";
+export { allocatedBytes, type CopyOptions, cloneFile, copySparse, punchZeroPages } from "./files/copy.ts";
+export { dataExtents, scanData } from "./files/extents.ts";
+export { type Extent, nonZeroRuns, pageBytes } from "./files/pages.ts";
+export { privatePageRuns } from "./memory/pagemap.ts";
+export { copyProcessMemory, type MemoryUse, memoryUse, readProcessMemory } from "./memory/process-memory.ts";
+export type { MappedRegion } from "./memory/runs.ts";
+export { type ProcessResult, processStartTicks, type RunProcessOptions, runProcess } from "./process.ts";
+export { installCommand, installHint } from "./programs.ts";
+export { makeRuntimeDirectory, ownerOf, runtimeDirectoryOf } from "./runtime-directory.ts";
+export { loadSyscalls } from "./syscalls.ts";

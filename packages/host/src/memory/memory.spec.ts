@@ -1,0 +1,132 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { open, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { expect, it } from "vitest";
+import { pageBytes } from "../files/pages.ts";
+import { temporaryDirectory } from "../testing/index.ts";
+import { privatePageRuns } from "./pagemap.ts";
+import { copyProcessMemory, memoryUse, readProcessMemory } from "./process-memory.ts";
+import type { MappedRegion } from "./runs.ts";
+
+const pages = 2048;
+const written = [0, 1, 2, 7, 100, 511, 512, 513, 1500, 2047];
+
+/** Maps the file private, reads all of it, writes to some pages, says where it is, and waits. */
+const program = `
+  const koffi = process.getBuiltinModule("module").createRequire(process.argv[1])("koffi");
+  const { openSync } = require("node:fs");
+  const c = koffi.load(null);
+  const mmap = c.func("uint64_t mmap(void *a, size_t n, int prot, int flags, int fd, int64_t off)");
+  const memset = c.func("void *memset(uint64_t at, int byte, size_t n)");
+  const memchr = c.func("uint64_t memchr(uint64_t at, int byte, size_t n)");
+  const bytes = ${pages * pageBytes};
+  const at = mmap(null, bytes, 3, 2, openSync(process.argv[2], "r"), 0); // PROT_READ|WRITE, MAP_PRIVATE
+  memchr(at, 0x77, bytes);
+  for (const page of ${JSON.stringify(written)}) memset(BigInt(at) + BigInt(page * ${pageBytes}), page % 251 + 1, 10);
+  console.log(String(at));
+  process.stdin.resume();
+`;
+
+interface Mapper extends AsyncDisposable {
+  pid: number;
+  regions: MappedRegion[];
+}
+
+async function startMapper(file: string): Promise<Mapper> {
+  const child = spawn(process.execPath, ["-e", program, import.meta.filename, file], {
+    stdio: ["pipe", "pipe", "inherit"],
+  });
+  const [line] = (await once(createInterface(child.stdout), "line")) as [string];
+  return {
+    pid: child.pid ?? 0,
+    regions: [{ address: Number(line), bytes: pages * pageBytes, offset: 0 }],
+    async [Symbol.asyncDispose]() {
+      const ended = once(child, "exit");
+      child.kill("SIGKILL");
+      await ended;
+    },
+  };
+}
+
+async function withMapper(
+  run: (mapper: Mapper, file: string, directory: string) => Promise<void>,
+): Promise<void> {
+  await using directory = await temporaryDirectory();
+  const file = join(directory.path, "memory");
+  await writeFile(file, Buffer.alloc(pages * pageBytes, 0xee));
+  await using mapper = await startMapper(file);
+  await run(mapper, file, directory.path);
+}
+
+const runs = (regions: MappedRegion[]) =>
+  regions.map(({ offset, bytes }) => [offset / pageBytes, bytes / pageBytes]);
+const expected = [
+  [0, 3],
+  [7, 1],
+  [100, 1],
+  [511, 3],
+  [1500, 1],
+  [2047, 1],
+];
+
+it("both ways of finding a process's private pages agree with what it wrote", async (ctx) => {
+  await withMapper(async ({ pid, regions }) => {
+    const read = await privatePageRuns(pid, regions, "read");
+    expect(runs(read)).toEqual(expected);
+    expect(await privatePageRuns(pid, regions)).toEqual(read);
+    const scan = await privatePageRuns(pid, regions, "scan").catch((error) => {
+      if (/ENOTTY/.test(String(error.cause))) ctx.skip("this kernel has no PAGEMAP_SCAN");
+      throw error;
+    });
+    expect(scan).toEqual(read);
+  });
+});
+
+it("regions are looked at on their own, with their own offsets in the file", async () => {
+  await withMapper(async ({ pid, regions }) => {
+    const [base] = regions;
+    if (base === undefined) throw new Error("no region");
+    const halves = [1024, 0].map((page) => ({
+      address: base.address + page * pageBytes,
+      bytes: 1024 * pageBytes,
+      offset: 10_000 * pageBytes + page * pageBytes,
+    }));
+    for (const method of ["read", "scan"] as const) {
+      expect(runs(await privatePageRuns(pid, halves, method))).toEqual(
+        [...expected.slice(4), ...expected.slice(0, 4)].map(([page = 0, count]) => [10_000 + page, count]),
+      );
+    }
+  });
+});
+
+it("the private pages laid over the mapped file give the process's memory", async () => {
+  await withMapper(async ({ pid, regions }, file, directory) => {
+    const copy = join(directory, "copy");
+    await writeFile(copy, await readFile(file));
+    const copied = await copyProcessMemory(pid, await privatePageRuns(pid, regions), copy);
+    expect(copied).toBe(written.length * pageBytes);
+    const memory = Buffer.alloc(pages * pageBytes);
+    await readProcessMemory(pid, regions[0]?.address ?? 0, memory);
+    expect(Buffer.compare(memory, await readFile(copy))).toBe(0);
+    expect(memory[7 * pageBytes]).toBe(8);
+    await using handle = await open(file, "r");
+    const untouched = Buffer.alloc(10);
+    await handle.read(untouched, 0, 10, 0);
+    expect(untouched).toEqual(Buffer.alloc(10, 0xee));
+  });
+});
+
+it("a process that does not exist is not found", async () => {
+  await expect(memoryUse(0x3fffff)).rejects.toMatchObject({ code: "not_found" });
+  await expect(privatePageRuns(0x3fffff, [])).rejects.toMatchObject({ code: "not_found" });
+  await expect(readProcessMemory(0x3fffff, 0, Buffer.alloc(1))).rejects.toMatchObject({ code: "not_found" });
+});
+
+it("memory use counts shared pages less than resident ones", async () => {
+  const { rssBytes, pssBytes, privateBytes } = await memoryUse(process.pid);
+  expect(rssBytes).toBeGreaterThanOrEqual(pssBytes);
+  expect(pssBytes).toBeGreaterThanOrEqual(privateBytes);
+  expect(privateBytes).toBeGreaterThan(0);
+});

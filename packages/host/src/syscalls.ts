@@ -1,0 +1,128 @@
+/**
+ * System calls that Node has no function for, by koffi, a foreign function interface for Node.
+ *
+ * koffi is loaded at the first use (about 10 ms), so that commands that need none of this do not pay for it;
+ * `loadSyscalls` loads it ahead of time. All calls here run on the calling thread: only calls that do not
+ * wait for anything belong here.
+ */
+import { createRequire } from "node:module";
+import { getSystemErrorName } from "node:util";
+
+interface Libc {
+  lseek(fd: number, offset: number, whence: number): number;
+  fallocate(fd: number, mode: number, offset: number, length: number): number;
+  ioctl(fd: number, request: number, argument: Uint8Array): number;
+  setns(fd: number, type: number): number;
+}
+
+type Koffi = typeof import("koffi");
+let loaded: { koffi: Koffi; libc: Libc } | undefined;
+
+/** Loads koffi now rather than at the first call. */
+export function loadSyscalls(): void {
+  load();
+}
+
+function load(): { koffi: Koffi; libc: Libc } {
+  if (loaded === undefined) {
+    const koffi = createRequire(import.meta.url)("koffi") as Koffi;
+    const c = koffi.load(null); // The C library that Node itself is linked with.
+    loaded = {
+      koffi,
+      libc: {
+        lseek: c.func("int64_t lseek(int fd, int64_t offset, int whence)"),
+        fallocate: c.func("int fallocate(int fd, int mode, int64_t offset, int64_t length)"),
+        ioctl: c.func("int ioctl(int fd, unsigned long request, void *argument)"),
+        setns: c.func("int setns(int fd, int nstype)"),
+      },
+    };
+  }
+  return loaded;
+}
+
+/** An error like those of node:fs: `code` is the errno's name. */
+function systemError(koffi: Koffi, syscall: string): NodeJS.ErrnoException {
+  const errno = koffi.errno();
+  const code = getSystemErrorName(-errno);
+  return Object.assign(new Error(`${code}: ${syscall}`), { code, errno: -errno, syscall });
+}
+
+// lseek(2): from Linux 3.1 on. Both values are the same on all architectures.
+const SEEK_DATA = 3;
+const SEEK_HOLE = 4;
+
+/**
+ * lseek(2) with SEEK_DATA: the first offset of data at or after `offset`; undefined when there is none up to
+ * the end of the file (ENXIO). It moves the file offset, which Node's positional reads and writes ignore.
+ * File systems that keep no holes say that all is data.
+ */
+export function seekData(fd: number, offset: number): number | undefined {
+  return seek(fd, offset, SEEK_DATA);
+}
+
+/** lseek(2) with SEEK_HOLE: the first offset of a hole at or after `offset`; the end of the file is one. */
+export function seekHole(fd: number, offset: number): number | undefined {
+  return seek(fd, offset, SEEK_HOLE);
+}
+
+function seek(fd: number, offset: number, whence: number): number | undefined {
+  const { koffi, libc } = load();
+  const found = libc.lseek(fd, offset, whence);
+  if (found >= 0) return found;
+  const error = systemError(koffi, "lseek");
+  if (error.code === "ENXIO") return undefined;
+  throw error;
+}
+
+// fallocate(2).
+const FALLOC_FL_KEEP_SIZE = 1;
+const FALLOC_FL_PUNCH_HOLE = 2;
+
+/**
+ * fallocate(2) with PUNCH_HOLE: the range reads as zeros afterwards and its whole blocks take no space. The
+ * size stays (KEEP_SIZE must be given). Supported by XFS, ext4, Btrfs, tmpfs; EOPNOTSUPP elsewhere.
+ */
+export function punchHole(fd: number, offset: number, bytes: number): void {
+  const { koffi, libc } = load();
+  if (libc.fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, bytes) !== 0) {
+    throw systemError(koffi, "fallocate");
+  }
+}
+
+/** ioctl(2) with a buffer that the kernel reads and writes. The caller answers for its layout and size. */
+export function ioctl(fd: number, request: number, argument: Uint8Array): number {
+  const { koffi, libc } = load();
+  const result = libc.ioctl(fd, request, argument);
+  if (result < 0) throw systemError(koffi, "ioctl");
+  return result;
+}
+
+const CLONE_NEWNET = 0x40000000;
+
+/**
+ * Runs `action` while the calling thread is in another network namespace: setns(2) moves one thread, not the
+ * process. `action` has to be synchronous, since everything else that this thread does would happen in
+ * that namespace too. When the way back fails the process ends: it would go on in the wrong network.
+ *
+ * @param netns file descriptor of the namespace to enter.
+ * @param home file descriptor of the thread's own namespace.
+ */
+export function inNetworkNamespace<T>(netns: number, home: number, action: () => T): T {
+  const { koffi, libc } = load();
+  if (libc.setns(netns, CLONE_NEWNET) !== 0) throw systemError(koffi, "setns");
+  try {
+    return action();
+  } finally {
+    if (libc.setns(home, CLONE_NEWNET) !== 0) {
+      process.stderr.write(
+        `sporelet: cannot leave a clone's network namespace: ${systemError(koffi, "setns").code}\n`,
+      );
+      process.abort();
+    }
+  }
+}
+
+/** Address of a buffer's memory, for structures that hold pointers. Valid while the buffer is referenced. */
+export function addressOf(buffer: Uint8Array): bigint {
+  return load().koffi.address(buffer) as bigint;
+}
