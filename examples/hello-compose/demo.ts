@@ -47,7 +47,10 @@ async function demo(signal: AbortSignal): Promise<void> {
 
   say("\n3. The same machine started cold, for comparison");
   const coldStart = performance.now();
-  const [cold] = await sporectlJson<MachineJson[]>(["boot", tag, "--name", name("cold"), "--publish", "8080", "--json"], { signal });
+  const [cold] = await sporectlJson<MachineJson[]>(
+    ["boot", tag, "--name", name("cold"), "--publish", "8080", "--json"],
+    { signal },
+  );
   await firstResponse(port(cold), signal);
   const coldBootMs = performance.now() - coldStart;
   say(`   first response after ${(coldBootMs / 1000).toFixed(1)} s`);
@@ -65,7 +68,9 @@ async function demo(signal: AbortSignal): Promise<void> {
     const firstResponseMs = performance.now() - resumeStart;
     clones.push({ id: clone.id, name: clone.name, ports: [{ host: clone.hostPort, guest: 8080 }] });
     figures.resumes.push({ readyMs: clone.readyMs, firstResponseMs, stages: clone.stages });
-    say(`   ${clone.name} ready after ${clone.readyMs.toFixed(0)} ms, answers on 127.0.0.1:${clone.hostPort}`);
+    say(
+      `   ${clone.name} ready after ${clone.readyMs.toFixed(0)} ms, answers on 127.0.0.1:${clone.hostPort}`,
+    );
   }
 
   say("\n5. They are independent: each has its own counter and its own machine-id");
@@ -75,14 +80,20 @@ async function demo(signal: AbortSignal): Promise<void> {
     // Clone number i is visited i more times; were anything shared, the counts below would not come out.
     for (let extra = 0; extra < i; extra++) await visit(port(clone), signal);
     const count = (await visit(port(clone), signal)) - (before[i] ?? 0);
-    const machineId = (await sporectl(["exec", clone.name, "cat", "/etc/machine-id"], { signal, quiet: true })).stdout.trim();
+    const machineId = (
+      await sporectl(["exec", clone.name, "cat", "/etc/machine-id"], { signal, quiet: true })
+    ).stdout.trim();
     machineIds.push(machineId);
     say(`   ${clone.name}: ${count} more visits since the first look, machine-id ${machineId}`);
-    if (count !== i + 1) throw new Error(`${clone.name} counted ${count} visits instead of ${i + 1}: the clones share state`);
+    if (count !== i + 1)
+      throw new Error(`${clone.name} counted ${count} visits instead of ${i + 1}: the clones share state`);
   }
   if (new Set(machineIds).size !== clones.length) throw new Error("two clones have the same machine-id");
 
-  figures.pssBytesPerClone = await node.medianPssBytes(clones.map((clone) => clone.id), signal);
+  figures.pssBytesPerClone = await node.medianPssBytes(
+    clones.map((clone) => clone.id),
+    signal,
+  );
   const responses = figures.resumes.map((resume) => resume.firstResponseMs).sort((a, b) => a - b);
   figures.ratio = coldBootMs / (responses[Math.floor(responses.length / 2)] ?? Number.NaN);
   await mkdir(out, { recursive: true });

@@ -19,11 +19,16 @@ interface CommandOptions {
 }
 
 /** Runs sporectl as a person would, and shows the command. */
-export function sporectl(args: string[], options: CommandOptions = {}): Promise<{ code: number; stdout: string }> {
+export function sporectl(
+  args: string[],
+  options: CommandOptions = {},
+): Promise<{ code: number; stdout: string }> {
   const { signal, quiet = false, allowFailure = false, capture = quiet } = options;
   if (!quiet) say(`   $ sporectl ${args.join(" ")}`);
   return new Promise((resolve, reject) => {
-    const child = spawn(program, args, { stdio: ["ignore", capture ? "pipe" : "inherit", quiet && allowFailure ? "ignore" : "inherit"] });
+    const child = spawn(program, args, {
+      stdio: ["ignore", capture ? "pipe" : "inherit", quiet && allowFailure ? "ignore" : "inherit"],
+    });
     // A terminal's Ctrl-C reaches the child by itself; SIGTERM to us alone has to be handed on.
     const interrupt = (): void => void child.kill("SIGINT");
     signal?.addEventListener("abort", interrupt, { once: true });
@@ -54,14 +59,20 @@ interface Resumed {
 
 /** A client of the running spored. */
 export async function connectNode() {
-  const home = process.env["SPORELET_HOME"] ?? (process.getuid?.() === 0 ? "/var/lib/sporelet" : undefined);
+  const home = process.env.SPORELET_HOME ?? (process.getuid?.() === 0 ? "/var/lib/sporelet" : undefined);
   const location = await locateNode(home);
   if (location === undefined) throw new Error("spored does not run");
   const connection = nodeClient(location);
   return {
-    async resume(request: { snapshot: string; name: string; guestPort: number }, signal: AbortSignal): Promise<Resumed> {
+    async resume(
+      request: { snapshot: string; name: string; guestPort: number },
+      signal: AbortSignal,
+    ): Promise<Resumed> {
       const { snapshot, name, guestPort } = request;
-      for await (const { event } of connection.client.run({ snapshot, name, ports: [{ host: 0, guest: guestPort }] }, { signal })) {
+      for await (const { event } of connection.client.run(
+        { snapshot, name, ports: [{ host: 0, guest: guestPort }] },
+        { signal },
+      )) {
         if (event.case !== "ready") continue;
         const { id, ports, timings } = event.value;
         return {

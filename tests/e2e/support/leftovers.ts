@@ -8,7 +8,14 @@ const run = promisify(execFile);
 
 /** What Sporelet could leave behind on a host, each as a line that says what it is. Sorted. */
 export async function traces(home: string): Promise<string[]> {
-  const found = await Promise.all([processes(home), namespaces(), mounts(home), loops(home), files(home), tables()]);
+  const found = await Promise.all([
+    processes(home),
+    namespaces(),
+    mounts(home),
+    loops(home),
+    files(home),
+    tables(),
+  ]);
   return found.flat().sort();
 }
 
@@ -16,9 +23,14 @@ export async function traces(home: string): Promise<string[]> {
 async function processes(home: string): Promise<string[]> {
   const lines: string[] = [];
   for (const pid of (await readdir("/proc")).filter((name) => /^\d+$/.test(name))) {
-    const command = (await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "")).replaceAll("\0", " ").trim();
+    const command = (await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => ""))
+      .replaceAll("\0", " ")
+      .trim();
     const cwd = await readlink(`/proc/${pid}/cwd`).catch(() => "");
-    const ours = command.includes(`${home}/`) || command.includes(runtimeDirectoryOf(home)) || cwd.startsWith(`${home}/`);
+    const ours =
+      command.includes(`${home}/`) ||
+      command.includes(runtimeDirectoryOf(home)) ||
+      cwd.startsWith(`${home}/`);
     if (!ours || /spored(\.mjs)?( |$)/.test(command) || Number(pid) === process.pid) continue;
     lines.push(`process ${pid}: ${command.slice(0, 200)}`);
   }
@@ -37,17 +49,25 @@ async function mounts(home: string): Promise<string[]> {
 
 async function loops(home: string): Promise<string[]> {
   const { stdout } = await run("losetup", ["--list", "--noheadings", "--output", "NAME,BACK-FILE"]);
-  return stdout.split("\n").filter((line) => line.includes(home)).map((line) => `loop device ${line.trim()}`);
+  return stdout
+    .split("\n")
+    .filter((line) => line.includes(home))
+    .map((line) => `loop device ${line.trim()}`);
 }
 
 /** Temporary files and half-made machines in the store, sockets in the runtime directory. */
 async function files(home: string): Promise<string[]> {
   const places = ["store/tmp", "store/machines"].map((place) => join(home, place));
   const listed = await Promise.all(
-    places.map(async (place) => (await readdir(place).catch(() => [])).map((name) => `file ${join(place, name)}`)),
+    places.map(async (place) =>
+      (await readdir(place).catch(() => [])).map((name) => `file ${join(place, name)}`),
+    ),
   );
   const sockets = await readdir(runtimeDirectoryOf(home)).catch(() => []);
-  return [...listed.flat(), ...sockets.filter((name) => !name.startsWith("spored")).map((name) => `socket ${name}`)];
+  return [
+    ...listed.flat(),
+    ...sockets.filter((name) => !name.startsWith("spored")).map((name) => `socket ${name}`),
+  ];
 }
 
 async function tables(): Promise<string[]> {

@@ -5,7 +5,7 @@ export const top = join(import.meta.dirname, "../../..");
 const program = join(top, "dist/sporectl");
 
 /** State that the end-to-end tests share: what they build is cached between runs. */
-export const sharedHome = process.env["SPORELET_TEST_HOME"] ?? join(top, "out/test-home");
+export const sharedHome = process.env.SPORELET_TEST_HOME ?? join(top, "out/test-home");
 
 export interface Result {
   code: number;
@@ -30,7 +30,10 @@ export async function sporectl(args: string[], options: Options = {}): Promise<R
   return { ...rest, stdout: stdout.toString() };
 }
 
-export function sporectlBytes(args: string[], options: Options = {}): Promise<{ code: number; stdout: Buffer; stderr: string }> {
+export function sporectlBytes(
+  args: string[],
+  options: Options = {},
+): Promise<{ code: number; stdout: Buffer; stderr: string }> {
   return new Promise((resolve, reject) => {
     const child = spawn(program, args, {
       cwd: options.cwd,
@@ -58,14 +61,20 @@ export function sporectlBytes(args: string[], options: Options = {}): Promise<{ 
 /** Runs `sporectl … --json` and parses what it prints; a failure is an error that shows stderr. */
 export async function sporectlJson<T>(args: string[], options: Options = {}): Promise<T> {
   const result = await sporectl([...args, "--json"], options);
-  if (result.code !== 0) throw new Error(`sporectl ${args.join(" ")} ended with ${result.code}:\n${result.stderr}${result.stdout}`);
+  if (result.code !== 0)
+    throw new Error(
+      `sporectl ${args.join(" ")} ended with ${result.code}:\n${result.stderr}${result.stdout}`,
+    );
   return JSON.parse(result.stdout) as T;
 }
 
 /** Runs `sporectl` and fails the test unless it ends with 0. */
 export async function ok(args: string[], options: Options = {}): Promise<string> {
   const result = await sporectl(args, options);
-  if (result.code !== 0) throw new Error(`sporectl ${args.join(" ")} ended with ${result.code}:\n${result.stderr}${result.stdout}`);
+  if (result.code !== 0)
+    throw new Error(
+      `sporectl ${args.join(" ")} ended with ${result.code}:\n${result.stderr}${result.stdout}`,
+    );
   return result.stdout;
 }
 
