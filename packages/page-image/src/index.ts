@@ -1,0 +1,1 @@
+export { type Digest, digestOf, type ImageDigest } from "./digest.ts";
