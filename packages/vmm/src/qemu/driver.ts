@@ -1,0 +1,127 @@
+import { open, rm, stat } from "node:fs/promises";
+import { SporeletError } from "@sporelet/errors";
+import type { BootSpec, Machine, MachineRecord, Slot, SlotSpec, Vmm } from "../contract.ts";
+import { throwIfAborted } from "../wait.ts";
+import { attachQemu } from "./attach.ts";
+import { type CommandLine, logsOf } from "./command-line.ts";
+import { explainEnd } from "./explain.ts";
+import { logTail } from "./log.ts";
+import { openAgentSocket, qemuMachine, removeSockets } from "./machine.ts";
+import { type QemuProcess, startQemu } from "./process.ts";
+import { openQmp, type Qmp } from "./qmp.ts";
+import { qemuSlot } from "./slot.ts";
+
+export interface QemuOptions {
+  /** Program, looked up in PATH. Default: qemu-system-x86_64. */
+  binary?: string;
+}
+
+/** From process start to the monitor's greeting; tens of milliseconds on an idle host. */
+const startTimeoutMs = 20_000;
+
+/** The driver for QEMU's microvm machine, with KVM or in software. See docs/vmm.md. */
+export function createQemu({ binary = "qemu-system-x86_64" }: QemuOptions = {}): Vmm {
+  return {
+    name: "qemu",
+    probe: async () => {
+      throw new Error("not yet");
+    },
+    async boot(spec, signal) {
+      await createMemory(spec);
+      const { kernel, initramfs, kernelArguments } = spec;
+      const boot = { kind: "boot", kernel, initramfs, kernelArguments } as const;
+      try {
+        const started = await start(binary, { ...spec, start: boot }, "boot", signal);
+        return qemuMachine({ ...started, record: recordOf(spec, "boot", started.process) });
+      } catch (error) {
+        await rm(spec.memory, { force: true });
+        throw error;
+      }
+    },
+    async prepare(spec, signal) {
+      await checkState(spec);
+      const started = await start(binary, { ...spec, start: { kind: "restore" } }, "prepare a clone", signal);
+      const record = recordOf(spec, "resume", started.process);
+      try {
+        return qemuSlot({ ...started, record, channel: await openAgentSocket(spec, signal) });
+      } catch (error) {
+        await end(started.process, spec);
+        throw error;
+      }
+    },
+    attach: attachQemu,
+  };
+}
+
+/** Starts a process and opens its monitor; when that fails the process is gone. */
+async function start(
+  binary: string,
+  machine: CommandLine & { vmstate?: string },
+  operation: string,
+  signal: AbortSignal | undefined,
+): Promise<{ process: QemuProcess; qmp: Qmp }> {
+  throwIfAborted(signal, operation, machine.id);
+  const { process, monitor } = await startQemu(binary, machine);
+  const why = async () =>
+    explainEnd(operation, machine.id, await process.exited, await logTail(logsOf(machine).vmm));
+  try {
+    const options = { subject: machine.id, explainEnd: why, timeoutMs: startTimeoutMs, signal };
+    return { process, qmp: await openQmp(monitor, options) };
+  } catch (error) {
+    await end(process, machine);
+    throw error;
+  }
+}
+
+async function end(process: QemuProcess, machine: { id: string; runtimeDirectory: string }): Promise<void> {
+  process.kill();
+  await process.exited;
+  await removeSockets(machine);
+}
+
+function recordOf(
+  spec: BootSpec | SlotSpec,
+  origin: MachineRecord["origin"],
+  { pid, startTicks }: QemuProcess,
+): MachineRecord {
+  const { id, directory, runtimeDirectory, memory } = spec;
+  return { driver: "qemu", id, pid, startTicks, origin, directory, runtimeDirectory, memory };
+}
+
+/** A fresh sparse file: what an older one held would become the guest's memory. */
+async function createMemory({ id, memory, shape }: BootSpec): Promise<void> {
+  try {
+    await using file = await open(memory, "wx", 0o600);
+    await file.truncate(shape.memoryBytes);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw SporeletError.from(error, { operation: "boot", subject: id });
+    const reason = `the memory file ${memory} exists already`;
+    throw new SporeletError({ code: "already_exists", operation: "boot", subject: id, reason, cause: error });
+  }
+}
+
+/** A guest that touches a page behind the end of its memory file ends the VMM by SIGBUS: look before. */
+async function checkState({ id, memory, vmstate, shape }: SlotSpec): Promise<void> {
+  const corrupt = (reason: string, cause?: unknown) =>
+    new SporeletError({
+      code: "corrupt",
+      operation: "prepare a clone",
+      subject: id,
+      reason,
+      hint: "the snapshot is damaged: build it again",
+      cause,
+    });
+  const sizeOf = async (path: string) => {
+    const file = await stat(path).catch((cause) => {
+      throw corrupt(`${path} cannot be read`, cause);
+    });
+    return file.size;
+  };
+  const [memoryBytes, stateBytes] = await Promise.all([sizeOf(memory), sizeOf(vmstate)]);
+  if (memoryBytes !== shape.memoryBytes) {
+    throw corrupt(`the memory file ${memory} has ${memoryBytes} bytes instead of ${shape.memoryBytes}`);
+  }
+  if (stateBytes === 0) throw corrupt(`the machine state ${vmstate} is empty`);
+}
+
+export type { Machine, Slot };
