@@ -1,0 +1,96 @@
+import { randomBytes } from "node:crypto";
+import type { Dirent } from "node:fs";
+import { mkdir, readdir, rename, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { SporeletError } from "@sporelet/errors";
+import { processStartTicks, syncPath } from "@sporelet/host";
+
+/** Where things are in the store. */
+export interface Layout {
+  root: string;
+  cache: string;
+  snapshots: string;
+  machines: string;
+  /** Unfinished and half-removed things; nothing in it counts. */
+  tmp: string;
+  tags: string;
+}
+
+export function layoutOf(root: string): Layout {
+  const at = (name: string) => join(root, name);
+  return {
+    root,
+    cache: at("cache"),
+    snapshots: at("snapshots"),
+    machines: at("machines"),
+    tmp: at("tmp"),
+    tags: at("tags.json"),
+  };
+}
+
+/** Names of temporary directories that this process works with. */
+const ours = new Set<string>();
+
+/** Makes a directory under `tmp` that says whose it is: PID-STARTTICKS-RANDOM. */
+export async function makeTemporary(layout: Layout): Promise<string> {
+  const ticks = (await processStartTicks(process.pid)) ?? 0;
+  const name = `${process.pid}-${ticks}-${randomBytes(6).toString("hex")}`;
+  ours.add(name);
+  const path = join(layout.tmp, name);
+  await mkdir(path, { mode: 0o700 });
+  return path;
+}
+
+/** Removes a temporary directory and all that is in it; one that is gone already is fine. */
+export async function removeTemporary(path: string): Promise<void> {
+  await rm(path, { recursive: true, force: true });
+  ours.delete(path.slice(path.lastIndexOf("/") + 1));
+}
+
+/**
+ * Takes a directory away in one step and then removes what was in it. Files that a machine has open or
+ * mapped stay valid for it: they are unlinked, never written to.
+ *
+ * @returns false when there was none.
+ */
+export async function takeAway(layout: Layout, path: string): Promise<boolean> {
+  const temporary = await makeTemporary(layout);
+  try {
+    await rename(path, join(temporary, "removed"));
+    await syncPath(join(path, ".."));
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return false;
+    throw error;
+  } finally {
+    await removeTemporary(temporary);
+  }
+}
+
+/** Removes what processes that have ended left in `tmp`. */
+export async function sweepTemporary(layout: Layout): Promise<string[]> {
+  const removed: string[] = [];
+  for (const { name } of await entriesOf(layout.tmp)) {
+    const [pid, ticks] = name.split("-").map(Number);
+    const alive = pid !== undefined && ticks !== undefined && (await processStartTicks(pid)) === ticks;
+    if (alive && (pid !== process.pid || ours.has(name))) continue;
+    await rm(join(layout.tmp, name), { recursive: true, force: true });
+    removed.push(name);
+  }
+  return removed;
+}
+
+export async function entriesOf(directory: string): Promise<Dirent[]> {
+  return readdir(directory, { withFileTypes: true });
+}
+
+/** Names of things in the store are file names: nothing that leads out of their directory, and no surprises. */
+export function requireSafeName(name: string, operation: string): string {
+  if (/^[a-zA-Z0-9][a-zA-Z0-9._-]{0,127}$/.test(name)) return name;
+  throw new SporeletError({
+    code: "invalid_argument",
+    operation,
+    subject: JSON.stringify(name),
+    reason: "such names are letters, digits, and . _ - after the first character, 128 at most",
+  });
+}

@@ -1,0 +1,214 @@
+import { mkdir, readFile } from "node:fs/promises";
+import { join, resolve as resolvePath } from "node:path";
+import { SporeletError } from "@sporelet/errors";
+import { writeFileAtomic } from "@sporelet/host";
+import type { Digest } from "@sporelet/page-image";
+import { type Cache, createCache } from "./cache.ts";
+import { entriesOf, type Layout, layoutOf, sweepTemporary, takeAway } from "./layout.ts";
+import { createMachineDirectories, type MachineDirectories } from "./machines.ts";
+import { normalizeReference } from "./reference.ts";
+import { resolveReference, type Target } from "./resolve.ts";
+import { checkSeal } from "./seal.ts";
+import {
+  createDraft,
+  filesOf,
+  readSnapshot,
+  type SnapshotDraft,
+  type StoredSnapshot,
+  snapshotDirectory,
+  verifySnapshot,
+} from "./snapshot.ts";
+import { createTags, type TagTable } from "./tags.ts";
+
+export interface RemoveOptions {
+  /** Names of the machines that use a snapshot. Default: nobody uses it. */
+  inUse?: (digest: Digest) => string[];
+  /** Remove it even so; running machines keep the files that they have open. Default: false. */
+  force?: boolean;
+}
+
+export interface Store {
+  readonly root: string;
+  readonly cache: Cache;
+  readonly machines: MachineDirectories;
+  newSnapshot(): Promise<SnapshotDraft>;
+  /**
+   * The snapshot that a reference names: `name[:tag]`, `sha256:…`, or 12 or more hex digits of a digest.
+   *
+   * @throws SporeletError `not_found` with the nearest names, `invalid_argument`, `corrupt`, `incompatible`.
+   */
+  resolve(reference: string): Promise<StoredSnapshot>;
+  /**
+   * All snapshots, the newest first.
+   *
+   * @param onProblem gets the error of each that cannot be read; without it the first one is thrown.
+   */
+  list(onProblem?: (error: SporeletError) => void): Promise<StoredSnapshot[]>;
+  /** Gives a snapshot one more name; another snapshot that has the name loses it. */
+  tag(reference: string, name: string): Promise<StoredSnapshot>;
+  /** Takes a name away. The snapshot stays, reachable by its digest. */
+  untag(name: string): Promise<void>;
+  /**
+   * Removes a snapshot. By a name, when it has others too, only the name goes.
+   *
+   * @throws SporeletError `failed_precondition` when machines use it and `force` is not given.
+   */
+  remove(
+    reference: string,
+    options?: RemoveOptions,
+  ): Promise<{ digest: Digest; untagged: string[]; removed: boolean }>;
+  /** Hashes everything again and throws `corrupt` for the first file that differs. Reads all data. */
+  verify(reference: string, signal?: AbortSignal): Promise<StoredSnapshot>;
+  /** Quick check before a resume: all files are there, and as they were sealed. Throws `corrupt`. */
+  check(snapshot: StoredSnapshot): Promise<void>;
+  /** Removes what crashed processes left half-made. Returns the names of what was removed. */
+  sweep(): Promise<string[]>;
+}
+
+/**
+ * Opens the store in a directory, or makes one there.
+ *
+ * @throws SporeletError `incompatible` when a later version of Sporelet made it.
+ */
+export async function openStore({ root }: { root: string }): Promise<Store> {
+  const layout = layoutOf(resolvePath(root));
+  try {
+    for (const directory of [layout.root, layout.cache, layout.snapshots, layout.machines, layout.tmp]) {
+      await mkdir(directory, { recursive: true, mode: 0o700 });
+    }
+    await requireFormat(layout);
+  } catch (error) {
+    throw SporeletError.from(error, { operation: "open the store", subject: layout.root });
+  }
+  return createStore(layout);
+}
+
+function createStore(layout: Layout): Store {
+  const tags = createTags(layout.tags);
+  const find = async (reference: string): Promise<Target & { table: TagTable }> => {
+    const table = await tags.read();
+    return { ...resolveReference(reference, table, await digestsIn(layout)), table };
+  };
+  const resolve = async (reference: string) => {
+    const { digest, table } = await find(reference);
+    return readSnapshot(layout, digest, namesOf(digest, table));
+  };
+  const nameIt = async (digest: Digest, tag: string | undefined) => {
+    if (tag !== undefined) {
+      const name = normalizeReference(tag);
+      await tags.update((table) => table.set(name, digest));
+    }
+    return readSnapshot(layout, digest, namesOf(digest, await tags.read()));
+  };
+
+  const store: Store = {
+    root: layout.root,
+    cache: createCache(layout),
+    machines: createMachineDirectories(layout),
+    newSnapshot: () => createDraft(layout, nameIt),
+    resolve,
+
+    async list(onProblem) {
+      const table = await tags.read();
+      const snapshots: StoredSnapshot[] = [];
+      for (const digest of await digestsIn(layout)) {
+        try {
+          snapshots.push(await readSnapshot(layout, digest, namesOf(digest, table)));
+        } catch (error) {
+          const problem = SporeletError.from(error, { operation: "read the snapshot", subject: digest });
+          if (onProblem === undefined) throw problem;
+          onProblem(problem);
+        }
+      }
+      return snapshots.sort((a, b) => b.config.created.localeCompare(a.config.created));
+    },
+
+    async tag(reference, name) {
+      normalizeReference(name);
+      return nameIt((await find(reference)).digest, name);
+    },
+
+    async untag(name) {
+      const { tag } = await find(name);
+      if (tag === undefined) throw notAName(name);
+      await tags.update((table) => table.delete(tag));
+    },
+
+    async remove(reference, { inUse = () => [], force = false } = {}) {
+      const { digest, tag, table } = await find(reference);
+      const names = namesOf(digest, table);
+      if (tag !== undefined && names.length > 1) {
+        await tags.update((changing) => changing.delete(tag));
+        return { digest, untagged: [tag], removed: false };
+      }
+      const users = inUse(digest);
+      if (users.length > 0 && !force) throw stillUsed(reference, users);
+      // Names first: a crash in between leaves a whole snapshot without a name, not a name without a snapshot.
+      await tags.update((changing) => {
+        for (const [name, target] of changing) if (target === digest) changing.delete(name);
+      });
+      await takeAway(layout, snapshotDirectory(layout, digest));
+      return { digest, untagged: names, removed: true };
+    },
+
+    async verify(reference, signal) {
+      const snapshot = await resolve(reference);
+      await verifySnapshot(snapshot, signal);
+      return snapshot;
+    },
+
+    check: (snapshot) =>
+      checkSeal(snapshot.directory, filesOf(snapshot), snapshot.tags[0] ?? snapshot.digest),
+    sweep: () => sweepTemporary(layout),
+  };
+  return store;
+}
+
+async function requireFormat(layout: Layout): Promise<void> {
+  const path = join(layout.root, "store.json");
+  const text = await readFile(path, "utf8").catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== "ENOENT") throw error;
+  });
+  if (text === undefined) return writeFileAtomic(path, '{ "formatVersion": 1 }\n');
+  const version = /"formatVersion":\s*(\d+)/.exec(text)?.[1];
+  if (version === "1") return;
+  throw new SporeletError({
+    code: version === undefined ? "corrupt" : "incompatible",
+    operation: "open the store",
+    subject: layout.root,
+    reason:
+      version === undefined
+        ? "its store.json is malformed"
+        : `its format version ${version} is not known here`,
+    hint: version === undefined ? undefined : "upgrade Sporelet, or use another SPORELET_HOME",
+  });
+}
+
+async function digestsIn(layout: Layout): Promise<Digest[]> {
+  return (await entriesOf(layout.snapshots))
+    .filter((entry) => entry.isDirectory() && /^[0-9a-f]{64}$/.test(entry.name))
+    .map(({ name }): Digest => `sha256:${name}`);
+}
+
+function namesOf(digest: Digest, table: TagTable): string[] {
+  return [...table].flatMap(([name, target]) => (target === digest ? [name] : []));
+}
+
+function stillUsed(reference: string, users: string[]): SporeletError {
+  return new SporeletError({
+    code: "failed_precondition",
+    operation: "remove the snapshot",
+    subject: reference,
+    reason: `it is used by ${users.slice(0, 5).join(", ")}${users.length > 5 ? ` and ${users.length - 5} more` : ""}`,
+    hint: "remove these machines first, or force it",
+  });
+}
+
+function notAName(reference: string): SporeletError {
+  return new SporeletError({
+    code: "invalid_argument",
+    operation: "take the name away",
+    subject: reference,
+    reason: "it is a digest and not a name",
+  });
+}
