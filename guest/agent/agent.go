@@ -1,0 +1,111 @@
+package main
+
+import (
+	"errors"
+	"net"
+	"os"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	agentv1 "sporelet.ai/guest/agent/gen/sporelet/agent/v1"
+	"sporelet.ai/guest/agent/internal/boot"
+	"sporelet.ai/guest/agent/internal/journal"
+	"sporelet.ai/guest/agent/internal/port"
+	"sporelet.ai/guest/agent/internal/proc"
+	"sporelet.ai/guest/agent/internal/server"
+	"sporelet.ai/guest/agent/internal/session"
+	"sporelet.ai/guest/agent/internal/uniqueness"
+)
+
+// portTimeout bounds the wait for the virtio port after the modules are loaded.
+const portTimeout = 30 * time.Second
+
+// runInit is the life of PID 1. When it cannot go on, the machine ends: a host sees that, and a guest
+// without an agent is of no use to it.
+func runInit() {
+	log := journal.New(os.Stderr)
+	defer func() {
+		if problem := recover(); problem != nil {
+			log.Printf("panic: %v\n%s", problem, debug.Stack())
+			boot.End()
+		}
+	}()
+	if err := serveGuest(log); err != nil {
+		log.Printf("cannot go on: %v", err)
+	}
+	boot.End()
+}
+
+func serveGuest(log *journal.Journal) error {
+	if err := boot.Run(log.Printf); err != nil {
+		return err
+	}
+	if err := log.OpenFile("/var/log/sporelet/agent.log"); err != nil {
+		log.Printf("no log file: %v", err)
+	}
+	kernel, err := uniqueness.NewLinux()
+	if err != nil {
+		return err
+	}
+	keeper, service := assemble(log, "", kernel, proc.NewReaper(true))
+	listener, err := port.Listen("agent", portTimeout)
+	if err != nil {
+		return err
+	}
+	log.Printf("agent %s waits for its host", version)
+	for {
+		conn, err := listener.Accept()
+		if err != nil {
+			return err
+		}
+		if err := keeper.Serve(conn); err != nil {
+			log.Quietf("session ended: %v", err)
+		}
+		if service.Parking.Swap(false) {
+			session.Release()
+			if err := listener.Reopen(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// runTest serves on a Unix socket, one connection after the other.
+func runTest(listen, root string, services bool) error {
+	path, ok := strings.CutPrefix(listen, "unix:")
+	if !ok {
+		return errors.New("not PID 1, and no -listen unix:/path")
+	}
+	_ = services
+	log := journal.New(os.Stderr)
+	keeper, service := assemble(log, root, uniqueness.DryRun{}, proc.NewReaper(false))
+	listener, err := net.Listen("unix", path)
+	if err != nil {
+		return err
+	}
+	for {
+		conn, err := listener.Accept()
+		if err != nil {
+			return err
+		}
+		if err := keeper.Serve(conn); err != nil {
+			log.Printf("session ended: %v", err)
+		}
+		if service.Parking.Swap(false) {
+			session.Release()
+		}
+	}
+}
+
+func assemble(log *journal.Journal, root string, kernel uniqueness.Kernel, reaper *proc.Reaper) (*session.Keeper, *server.Server) {
+	keeper := &session.Keeper{
+		Guest:   &uniqueness.Guest{Root: root, Kernel: kernel, Reaper: reaper},
+		Journal: log,
+		Version: version,
+	}
+	service := &server.Server{Reaper: reaper, Journal: log, Version: version, Environment: keeper.Environment}
+	keeper.Handler = service.Handler()
+	keeper.Ready = func(kind agentv1.HelloKind) { log.Quietf("first contact: %s", kind) }
+	return keeper, service
+}

@@ -1,0 +1,39 @@
+// Package server is AgentService: what a host can do in the guest after first contact.
+package server
+
+import (
+	"net/http"
+	"os"
+	"sync/atomic"
+
+	"connectrpc.com/connect"
+
+	"sporelet.ai/guest/agent/gen/sporelet/agent/v1/agentv1connect"
+	"sporelet.ai/guest/agent/internal/journal"
+	"sporelet.ai/guest/agent/internal/proc"
+)
+
+// Server implements agentv1connect.AgentServiceHandler.
+type Server struct {
+	agentv1connect.UnimplementedAgentServiceHandler
+	Reaper  *proc.Reaper
+	Journal *journal.Journal
+	Version string
+	// Environment is what the host's Hello gave for all programs, as KEY=VALUE.
+	Environment func() []string
+	// Parking is set by Quiesce: when this host leaves, the agent parks for a freeze.
+	Parking atomic.Bool
+}
+
+// Handler returns the service as HTTP. Compression is off: the wire is a memory copy.
+func (s *Server) Handler() http.Handler {
+	_, handler := agentv1connect.NewAgentServiceHandler(s, connect.WithCompression("gzip", nil, nil))
+	return handler
+}
+
+func (s *Server) baseEnvironment() []string {
+	hostname, _ := os.Hostname()
+	return append([]string{"PATH=" + defaultPath, "HOSTNAME=" + hostname}, s.Environment()...)
+}
+
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

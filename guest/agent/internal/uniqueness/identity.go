@@ -1,0 +1,110 @@
+package uniqueness
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	agentv1 "sporelet.ai/guest/agent/gen/sporelet/agent/v1"
+)
+
+// GenerationFile holds the identifier of this instance of the machine.
+const GenerationFile = "/run/sporelet/generation-id"
+
+func (g *Guest) identity(hello *agentv1.Hello, resume bool) error {
+	if hello.Hostname != "" {
+		if err := g.hostname(hello.Hostname); err != nil {
+			return err
+		}
+	}
+	if hello.MachineId != "" {
+		if !isMachineID(hello.MachineId) {
+			return fmt.Errorf("%q is no machine id: 32 lower-case hexadecimal digits", hello.MachineId)
+		}
+		if err := g.write("/etc/machine-id", []byte(hello.MachineId+"\n"), 0o444); err != nil {
+			return err
+		}
+	}
+	if hello.GenerationId != "" {
+		return g.write(GenerationFile, []byte(hello.GenerationId+"\n"), 0o444)
+	} else if resume {
+		return errors.New("the host sent no generation id")
+	}
+	return nil
+}
+
+func (g *Guest) hostname(name string) error {
+	if len(name) > 64 || strings.ContainsFunc(name, func(c rune) bool {
+		return !(c == '-' || c == '.' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z')
+	}) {
+		return fmt.Errorf("%q is no host name", name)
+	}
+	if err := g.Kernel.SetHostname(name); err != nil {
+		return err
+	}
+	if err := g.write("/etc/hostname", []byte(name+"\n"), 0o644); err != nil {
+		return err
+	}
+	hosts, _ := os.ReadFile(g.Root + "/etc/hosts")
+	return g.write("/etc/hosts", []byte(hostsWith(string(hosts), name)), 0o644)
+}
+
+// hostsWith returns the text of /etc/hosts in which 127.0.1.1, Debian's address for it, is the name of
+// this host.
+func hostsWith(hosts, name string) string {
+	var result strings.Builder
+	if hosts == "" {
+		hosts = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
+	}
+	found := false
+	for line := range strings.Lines(hosts) {
+		if fields := strings.Fields(line); len(fields) > 0 && fields[0] == "127.0.1.1" {
+			if found {
+				continue
+			}
+			found = true
+			line = "127.0.1.1 " + name + "\n"
+		}
+		result.WriteString(strings.TrimSuffix(line, "\n") + "\n")
+	}
+	if !found {
+		result.WriteString("127.0.1.1 " + name + "\n")
+	}
+	return result.String()
+}
+
+func isMachineID(id string) bool {
+	return len(id) == 32 && !strings.ContainsFunc(id, func(c rune) bool {
+		return !(c >= '0' && c <= '9' || c >= 'a' && c <= 'f')
+	})
+}
+
+// write makes a file hold data. Readers see the old content or the new. A file of the same length is
+// written in place, which costs a clone the least; nothing is synced, because a clone that dies during
+// its first contact is thrown away.
+func (g *Guest) write(path string, data []byte, mode os.FileMode) error {
+	path = g.Root + path
+	old, err := os.ReadFile(path)
+	if err == nil && bytes.Equal(old, data) {
+		return nil
+	}
+	if err == nil && len(old) == len(data) {
+		file, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		_, err = file.WriteAt(data, 0)
+		return errors.Join(err, file.Close())
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	temporary := path + ".sporelet"
+	if err := os.WriteFile(temporary, data, mode); err != nil {
+		return err
+	}
+	return os.Rename(temporary, path)
+}

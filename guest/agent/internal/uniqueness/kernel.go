@@ -1,0 +1,78 @@
+package uniqueness
+
+import (
+	"fmt"
+	"os"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Linux is the Kernel that the agent runs on.
+type Linux struct {
+	// random is /dev/urandom, kept open so that a resume need not look it up.
+	random int
+	iface  string
+}
+
+// NewLinux opens what first contact needs, so that a clone finds it open.
+func NewLinux() (*Linux, error) {
+	random, err := unix.Open("/dev/urandom", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open /dev/urandom: %w", err)
+	}
+	return &Linux{random: random}, nil
+}
+
+// SetClock sets the wall clock unless it is right within the tolerance.
+func (l *Linux) SetClock(wall time.Time, tolerance time.Duration) error {
+	if difference := time.Since(wall.Round(0)); difference.Abs() <= tolerance {
+		return nil
+	}
+	spec := unix.NsecToTimespec(wall.UnixNano())
+	if err := unix.ClockSettime(unix.CLOCK_REALTIME, &spec); err != nil {
+		return fmt.Errorf("clock_settime: %w", err)
+	}
+	return nil
+}
+
+// From linux: include/uapi/linux/random.h.
+const (
+	rndAddEntropy = 0x40085203
+	rndReseedCRNG = 0x5207
+)
+
+// AddEntropy credits entropy to the input pool (RNDADDENTROPY) and has the generator that programs read
+// from take a new key from it at once (RNDRESEEDCRNG): clones must not share a single byte.
+func (l *Linux) AddEntropy(entropy []byte) error {
+	var pool struct {
+		bits, bytes int32
+		buffer      [512]byte
+	}
+	pool.bits, pool.bytes = int32(len(entropy)*8), int32(len(entropy))
+	copy(pool.buffer[:], entropy)
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(l.random), rndAddEntropy, uintptr(unsafe.Pointer(&pool))); errno != 0 {
+		return fmt.Errorf("RNDADDENTROPY: %w", errno)
+	}
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(l.random), rndReseedCRNG, 0); errno != 0 {
+		return fmt.Errorf("RNDRESEEDCRNG: %w", errno)
+	}
+	return nil
+}
+
+// SetHostname sets the name that uname reports.
+func (l *Linux) SetHostname(name string) error {
+	if old, err := os.Hostname(); err == nil && old == name {
+		return nil
+	}
+	return unix.Sethostname([]byte(name))
+}
+
+// DryRun changes nothing: for serving on a developer's machine.
+type DryRun struct{}
+
+func (DryRun) SetClock(time.Time, time.Duration) error { return nil }
+func (DryRun) AddEntropy([]byte) error                 { return nil }
+func (DryRun) SetHostname(string) error                { return nil }
+func (DryRun) SetNetwork(_, _, _ string) error         { return nil }

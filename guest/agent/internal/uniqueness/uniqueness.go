@@ -1,0 +1,123 @@
+// Package uniqueness makes a guest itself: clock, randomness, identity, network, hooks, in this order.
+//
+// A clone begins as a bitwise copy of its siblings. Until all of this has happened it must not be used,
+// so every step fails closed. Under software emulation each code path that runs for the first time in a
+// clone is translated first: the steps are plain system calls, and files are written only where their
+// content differs.
+package uniqueness
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	agentv1 "sporelet.ai/guest/agent/gen/sporelet/agent/v1"
+	"sporelet.ai/guest/agent/internal/hooks"
+	"sporelet.ai/guest/agent/internal/proc"
+)
+
+// HookDirectory holds before-freeze.d and after-resume.d.
+const HookDirectory = "/etc/sporelet/hooks"
+
+// Guest is what gets an identity.
+type Guest struct {
+	// Root is put before every file name: "" in a guest, a directory in tests.
+	Root   string
+	Kernel Kernel
+	Reaper *proc.Reaper
+}
+
+// Kernel is the part that cannot be tried out on a developer's machine.
+type Kernel interface {
+	SetClock(wall time.Time, tolerance time.Duration) error
+	AddEntropy(entropy []byte) error
+	SetHostname(name string) error
+	SetNetwork(mac, address, gateway string) error
+}
+
+// Failure is a step that did not succeed, as the host will be told.
+type Failure struct{ *agentv1.AgentError }
+
+func (f *Failure) Error() string { return f.Code + ": " + f.Message }
+
+func failed(code string, err error) *agentv1.AgentError {
+	return &agentv1.AgentError{Code: code, Message: err.Error()}
+}
+
+// Tolerances for the clock. After a resume it is wrong by the age of the snapshot; when a host merely
+// comes back, the time that its Hello waited to be read must not set the clock back.
+const (
+	resumeTolerance    = time.Millisecond
+	reconnectTolerance = 500 * time.Millisecond
+)
+
+// Apply does what hello asks and notes in reply how long each step took. It stops at the first step
+// that fails.
+func (g *Guest) Apply(hello *agentv1.Hello, reply *agentv1.HelloReply, environment func() []string) *agentv1.AgentError {
+	mark := time.Now()
+	lap := func(us *uint32) {
+		now := time.Now()
+		*us = uint32(now.Sub(mark).Microseconds())
+		mark = now
+	}
+	resume := hello.Kind == agentv1.HelloKind_HELLO_KIND_RESUME
+	if hello.WallClockNs != 0 {
+		tolerance := resumeTolerance
+		if hello.Kind == agentv1.HelloKind_HELLO_KIND_RECONNECT {
+			tolerance = reconnectTolerance
+		}
+		if err := g.Kernel.SetClock(time.Unix(0, hello.WallClockNs), tolerance); err != nil {
+			return failed("clock", err)
+		}
+	} else if resume {
+		return failed("clock", errors.New("the host sent no time"))
+	}
+	mark = time.Now().Add(-time.Since(mark)) // the wall clock moved; Sub uses the monotonic one
+	lap(&reply.ClockUs)
+	if hello.Kind == agentv1.HelloKind_HELLO_KIND_RECONNECT {
+		return nil
+	}
+	if err := g.entropy(hello.Entropy, resume); err != nil {
+		return failed("entropy", err)
+	}
+	lap(&reply.EntropyUs)
+	if err := g.identity(hello, resume); err != nil {
+		return failed("identity", err)
+	}
+	lap(&reply.IdentityUs)
+	if err := g.network(hello.Network); err != nil {
+		return failed("network", err)
+	}
+	lap(&reply.NetworkUs)
+	if resume {
+		timeout := time.Duration(hello.HookTimeoutMs) * time.Millisecond
+		list := hooks.List(g.Root + filepath.Join(HookDirectory, "after-resume.d"))
+		if len(list) > 0 {
+			if err := hooks.Run(g.Reaper, list, environment(), timeout); err != nil {
+				return HookError(err)
+			}
+		}
+		lap(&reply.HooksUs)
+	}
+	return nil
+}
+
+// HookError is a hook's failure as the host will be told.
+func HookError(err *hooks.Error) *agentv1.AgentError {
+	code := "hook_failed"
+	if err.TimedOut {
+		code = "hook_timeout"
+	}
+	return &agentv1.AgentError{Code: code, Message: err.Error(), Hook: err.Hook, Output: err.Output}
+}
+
+func (g *Guest) entropy(entropy []byte, required bool) error {
+	if len(entropy) == 0 && !required {
+		return nil
+	}
+	if len(entropy) < 32 || len(entropy) > 512 {
+		return fmt.Errorf("the host sent %d bytes, not 32 to 512", len(entropy))
+	}
+	return g.Kernel.AddEntropy(entropy)
+}
