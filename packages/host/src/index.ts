@@ -8,4 +8,4 @@ export type { MappedRegion } from "./memory/runs.ts";
 export { type ProcessResult, processStartTicks, type RunProcessOptions, runProcess } from "./process.ts";
 export { installCommand, installHint } from "./programs.ts";
 export { makeRuntimeDirectory, ownerOf, runtimeDirectoryOf } from "./runtime-directory.ts";
-export { loadSyscalls } from "./syscalls.ts";
+export { inNetworkNamespace, loadSyscalls } from "./syscalls.ts";

@@ -4,6 +4,7 @@ import { open, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { expect, it } from "vitest";
+import { dataExtents } from "../files/extents.ts";
 import { pageBytes } from "../files/pages.ts";
 import { temporaryDirectory } from "../testing/index.ts";
 import { privatePageRuns } from "./pagemap.ts";
@@ -11,7 +12,9 @@ import { copyProcessMemory, memoryUse, readProcessMemory } from "./process-memor
 import type { MappedRegion } from "./runs.ts";
 
 const pages = 2048;
-const written = [0, 1, 2, 7, 100, 511, 512, 513, 1500, 2047];
+/** This one is overwritten with zeros. */
+const cleared = 100;
+const written = [0, 1, 2, 7, cleared, 511, 512, 513, 1500, 2047];
 
 /** Maps the file private, reads all of it, writes to some pages, says where it is, and waits. */
 const program = `
@@ -25,6 +28,7 @@ const program = `
   const at = mmap(null, bytes, 3, 2, openSync(process.argv[2], "r"), 0); // PROT_READ|WRITE, MAP_PRIVATE
   memchr(at, 0x77, bytes);
   for (const page of ${JSON.stringify(written)}) memset(BigInt(at) + BigInt(page * ${pageBytes}), page % 251 + 1, 10);
+  memset(BigInt(at) + BigInt(${cleared * pageBytes}), 0, ${pageBytes});
   console.log(String(at));
   process.stdin.resume();
 `;
@@ -111,6 +115,12 @@ it("the private pages laid over the mapped file give the process's memory", asyn
     await readProcessMemory(pid, regions[0]?.address ?? 0, memory);
     expect(Buffer.compare(memory, await readFile(copy))).toBe(0);
     expect(memory[7 * pageBytes]).toBe(8);
+    const extents = await dataExtents(copy);
+    expect(
+      extents.some(
+        ({ offset, length }) => offset <= cleared * pageBytes && offset + length > cleared * pageBytes,
+      ),
+    ).toBe(false);
     await using handle = await open(file, "r");
     const untouched = Buffer.alloc(10);
     await handle.read(untouched, 0, 10, 0);

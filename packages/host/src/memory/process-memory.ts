@@ -1,7 +1,9 @@
 import { readSync, writeSync } from "node:fs";
 import { type FileHandle, open, readFile } from "node:fs/promises";
 import { SporeletError } from "@sporelet/errors";
+import { nonZeroRuns } from "../files/pages.ts";
 import { writeFully } from "../files/write.ts";
+import { punchHole } from "../syscalls.ts";
 import type { MappedRegion } from "./runs.ts";
 
 /**
@@ -23,6 +25,7 @@ const shortBytes = 64 * 1024;
 
 /**
  * Copies stretches of a process's memory to their offsets in a file, which has to be large enough or grows.
+ * Pages of zeros become holes, whatever the file held there before.
  *
  * @param runs in order of offsets, as `privatePageRuns` returns them.
  * @returns the number of bytes copied.
@@ -56,14 +59,33 @@ async function copyRuns(
       signal?.throwIfAborted();
       const length = Math.min(batchBytes, bytes - done);
       readRange(fd, address + done, buffer, 0, length);
-      // Memory to page cache takes microseconds; for a short run a trip through the thread pool takes longer.
-      const written = length <= shortBytes ? writeSync(to.fd, buffer, 0, length, offset + done) : 0;
-      if (written < length) await writeFully(to, buffer, written, length - written, offset + done + written);
+      let end = 0;
+      for (const run of [...nonZeroRuns(buffer, length), { offset: length, length: 0 }]) {
+        if (run.offset > end) await clear(to, buffer, end, run.offset - end, offset + done + end);
+        if (run.length > 0) await write(to, buffer, run.offset, run.length, offset + done + run.offset);
+        end = run.offset + run.length;
+      }
       done += length;
     }
     copied += bytes;
   }
   return copied;
+}
+
+async function write(to: FileHandle, buffer: Buffer, start: number, length: number, position: number) {
+  // Memory to page cache takes microseconds; for a short run a trip through the thread pool takes longer.
+  const written = length <= shortBytes ? writeSync(to.fd, buffer, start, length, position) : 0;
+  if (written < length) await writeFully(to, buffer, start + written, length - written, position + written);
+}
+
+/** Makes a hole, or where the file system cannot, writes the zeros that the buffer holds at `start`. */
+async function clear(to: FileHandle, buffer: Buffer, start: number, length: number, position: number) {
+  try {
+    punchHole(to.fd, position, length);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EOPNOTSUPP") throw error;
+    await write(to, buffer, start, length, position);
+  }
 }
 
 function readRange(fd: number, address: number, buffer: Uint8Array, start: number, length: number): void {
