@@ -107,7 +107,10 @@ it("does not read holes: a terabyte of nothing takes no time", async () => {
 });
 
 it("says what is missing, and stops when it is aborted", async () => {
-  await expect(digestOf("/nowhere/image")).rejects.toMatchObject({ code: "not_found", subject: "/nowhere/image" });
+  await expect(digestOf("/nowhere/image")).rejects.toMatchObject({
+    code: "not_found",
+    subject: "/nowhere/image",
+  });
   await using directory = await temporaryDirectory();
   const path = join(directory.path, "image");
   await writeFile(path, Buffer.alloc(pageBytes, 1));
