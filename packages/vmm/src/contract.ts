@@ -108,7 +108,10 @@ export interface Slot extends AsyncDisposable {
    * `firstWords` are written to the agent channel before the guest runs, so that they wait for it.
    * @returns the machine and when (`performance.now()`) its state was loaded.
    */
-  resume(options?: { firstWords?: Uint8Array; signal?: AbortSignal }): Promise<{ machine: Machine; channel: Duplex; loadedAt: number }>;
+  resume(options?: {
+    firstWords?: Uint8Array;
+    signal?: AbortSignal;
+  }): Promise<{ machine: Machine; channel: Duplex; loadedAt: number }>;
   /** Ends the process; a slot that was resumed is no longer the owner of it. */
   discard(): Promise<void>;
 }

@@ -14,7 +14,10 @@ export interface WaitOptions {
  *
  * @throws SporeletError `deadline_exceeded` or `cancelled`, or what the promise rejects with.
  */
-export function within<T>(promise: Promise<T>, { operation, subject, timeoutMs, signal }: WaitOptions): Promise<T> {
+export function within<T>(
+  promise: Promise<T>,
+  { operation, subject, timeoutMs, signal }: WaitOptions,
+): Promise<T> {
   return new Promise<T>((resolve, reject) => {
     const settle = () => {
       clearTimeout(timer);
@@ -50,8 +53,13 @@ export function throwIfAborted(signal: AbortSignal | undefined, operation: strin
   if (signal?.aborted) throw cancelled(operation, subject, signal);
 }
 
-function cancelled(operation: string, subject: string | undefined, signal: AbortSignal | undefined): SporeletError {
+function cancelled(
+  operation: string,
+  subject: string | undefined,
+  signal: AbortSignal | undefined,
+): SporeletError {
   const cause: unknown = signal?.reason;
-  if (cause instanceof Error && cause.name === "TimeoutError") return SporeletError.from(cause, { operation, subject });
+  if (cause instanceof Error && cause.name === "TimeoutError")
+    return SporeletError.from(cause, { operation, subject });
   return new SporeletError({ code: "cancelled", operation, subject, reason: "it was cancelled", cause });
 }

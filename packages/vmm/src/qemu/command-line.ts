@@ -22,7 +22,10 @@ export interface CommandLine extends MachineFiles {
 }
 
 /** Sockets of a machine. */
-export function socketsOf(machine: { id: string; runtimeDirectory: string }): { monitor: string; agent: string } {
+export function socketsOf(machine: { id: string; runtimeDirectory: string }): {
+  monitor: string;
+  agent: string;
+} {
   const base = `${machine.runtimeDirectory}/${machine.id}`;
   return { monitor: `${base}.qmp`, agent: `${base}.agent` };
 }
@@ -46,7 +49,10 @@ export function commandLine(machine: CommandLine): string[] {
     ["-cpu", shape.accelerator === "kvm" ? "host,-arch-capabilities" : "max"],
     ["-smp", `${shape.cpus}`],
     ["-m", `${shape.memoryBytes / mebibyte}M`],
-    ["-object", `memory-backend-file,id=m0,size=${shape.memoryBytes},mem-path=${quote(machine.memory)},share=${share}`],
+    [
+      "-object",
+      `memory-backend-file,id=m0,size=${shape.memoryBytes},mem-path=${quote(machine.memory)},share=${share}`,
+    ],
     ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
     ["-chardev", `file,id=console,path=${quote(logsOf(machine).console)},append=on`],
     ["-device", "isa-serial,chardev=console"],
@@ -81,7 +87,15 @@ const mebibyte = 1024 * 1024;
 
 function machineType(): string {
   // rtc: without KVM's clock the guest has no other time. pit and pic: the timer is calibrated by them.
-  return ["microvm", "x-option-roms=off", "isa-serial=on", "rtc=on", "acpi=on", "mem-merge=off", "memory-backend=m0"].join(",");
+  return [
+    "microvm",
+    "x-option-roms=off",
+    "isa-serial=on",
+    "rtc=on",
+    "acpi=on",
+    "mem-merge=off",
+    "memory-backend=m0",
+  ].join(",");
 }
 
 function kernelCommandLine(kernelArguments: string[]): string {
@@ -95,7 +109,8 @@ function networkWords({ shape, network }: CommandLine): string[][] {
     return [["-netdev", `tap,id=net0,ifname=${quote(network.tap)},script=no,downscript=no`], device];
   }
   const forwards = network.forwards.map(
-    ({ hostAddress, hostPort, guestPort }) => `,hostfwd=tcp:${hostAddress}:${hostPort}-10.107.0.2:${guestPort}`,
+    ({ hostAddress, hostPort, guestPort }) =>
+      `,hostfwd=tcp:${hostAddress}:${hostPort}-10.107.0.2:${guestPort}`,
   );
   const backend = "user,id=net0,net=10.107.0.0/24,host=10.107.0.1,dns=10.107.0.3,dhcpstart=10.107.0.2";
   return [["-netdev", backend + forwards.join("")], device];
@@ -119,7 +134,8 @@ function checkShape({ id, shape, disks, network, runtimeDirectory }: CommandLine
   const invalid = (reason: string) =>
     new SporeletError({ code: "invalid_argument", operation: "start QEMU for", subject: id, reason });
   if (shape.memoryBytes % mebibyte !== 0) throw invalid("the memory size is not a multiple of 1 MiB");
-  if (disks.length !== shape.disks) throw invalid(`it has ${disks.length} disks but a shape with ${shape.disks}`);
+  if (disks.length !== shape.disks)
+    throw invalid(`it has ${disks.length} disks but a shape with ${shape.disks}`);
   if ((network?.kind ?? "none") !== shape.network) {
     throw invalid(`it has network ${network?.kind ?? "none"} but a shape with ${shape.network}`);
   }

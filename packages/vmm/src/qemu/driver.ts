@@ -94,7 +94,8 @@ async function createMemory({ id, memory, shape }: BootSpec): Promise<void> {
     await using file = await open(memory, "wx", 0o600);
     await file.truncate(shape.memoryBytes);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw SporeletError.from(error, { operation: "boot", subject: id });
+    if ((error as NodeJS.ErrnoException).code !== "EEXIST")
+      throw SporeletError.from(error, { operation: "boot", subject: id });
     const reason = `the memory file ${memory} exists already`;
     throw new SporeletError({ code: "already_exists", operation: "boot", subject: id, reason, cause: error });
   }

@@ -35,7 +35,7 @@ export function qemuMachine({ record, process, qmp, channel: firstChannel }: Qem
   const park = parking(qmp);
 
   qmp.listen(({ event, data }) => {
-    if (event === "SHUTDOWN" && data["guest"] === true) guestEnd = String(data["reason"]);
+    if (event === "SHUTDOWN" && data.guest === true) guestEnd = String(data.reason);
   });
   const ended = process.exited.then(async (end): Promise<MachineEnd> => {
     await qmp.closed; // So that a SHUTDOWN event that came last has been seen.
@@ -89,12 +89,17 @@ export function qemuMachine({ record, process, qmp, channel: firstChannel }: Qem
     },
     async memoryMap() {
       const { ino } = await stat(record.memory);
-      return regionsOf(await readFile(`/proc/${record.pid}/maps`, "utf8"), { path: record.memory, inode: ino });
+      return regionsOf(await readFile(`/proc/${record.pid}/maps`, "utf8"), {
+        path: record.memory,
+        inode: ino,
+      });
     },
     stop() {
       stopping ??= (async () => {
         const left = qmp.call("quit", undefined, { timeoutMs: quitTimeoutMs }).then(() => process.exited);
-        await within(left, { operation: "stop", subject: id, timeoutMs: quitTimeoutMs }).catch(() => process.kill());
+        await within(left, { operation: "stop", subject: id, timeoutMs: quitTimeoutMs }).catch(() =>
+          process.kill(),
+        );
         await within(process.exited, { operation: "stop", subject: id, timeoutMs: killTimeoutMs });
         qmp.close();
         await ended;
@@ -115,13 +120,20 @@ export async function openAgentSocket(
 }
 
 /** Connects to a Unix socket. @throws SporeletError `unavailable` when nobody listens. */
-export async function connectTo(path: string, operation: string, subject: string, signal?: AbortSignal): Promise<Socket> {
+export async function connectTo(
+  path: string,
+  operation: string,
+  subject: string,
+  signal?: AbortSignal,
+): Promise<Socket> {
   throwIfAborted(signal, operation, subject);
   const socket = connect({ path });
   const connected = new Promise<void>((resolve, reject) => {
     socket.once("connect", resolve);
     socket.once("error", (cause) => {
-      reject(new SporeletError({ code: "unavailable", operation, subject, reason: "QEMU does not listen", cause }));
+      reject(
+        new SporeletError({ code: "unavailable", operation, subject, reason: "QEMU does not listen", cause }),
+      );
     });
   });
   try {
@@ -141,11 +153,22 @@ export async function removeSockets(machine: { id: string; runtimeDirectory: str
 
 function busy(id: string): SporeletError {
   const reason = "its agent channel is open already";
-  return new SporeletError({ code: "failed_precondition", operation: "open the agent channel of", subject: id, reason });
+  return new SporeletError({
+    code: "failed_precondition",
+    operation: "open the agent channel of",
+    subject: id,
+    reason,
+  });
 }
 
 function notPaused(id: string): SporeletError {
   const reason = "it is running";
   const hint = "pause it first";
-  return new SporeletError({ code: "failed_precondition", operation: "save the state of", subject: id, reason, hint });
+  return new SporeletError({
+    code: "failed_precondition",
+    operation: "save the state of",
+    subject: id,
+    reason,
+    hint,
+  });
 }

@@ -20,11 +20,11 @@ export function parking(qmp: Qmp): (channel: Duplex, options: CallOptions) => Pr
     const changed = (open?: boolean) =>
       qmp.event("VSERPORT_CHANGE", {
         ...options,
-        accept: (data) => data["id"] === port && (open === undefined || data["open"] === open),
+        accept: (data) => data.id === port && (open === undefined || data.open === open),
       });
     const first = changed();
     channel.destroy();
-    if ((await first).data["open"] === true) return;
+    if ((await first).data.open === true) return;
     const reopened = changed(true);
     reopened.catch(() => {}); // Awaited below, or by the next parking, or not at all.
     if (await isOpen(qmp, options)) heldBack = reopened.catch(() => {});
@@ -33,6 +33,10 @@ export function parking(qmp: Qmp): (channel: Duplex, options: CallOptions) => Pr
 }
 
 async function isOpen(qmp: Qmp, options: CallOptions): Promise<boolean> {
-  const ports = await qmp.call<{ label: string; "frontend-open": boolean }[]>("query-chardev", undefined, options);
+  const ports = await qmp.call<{ label: string; "frontend-open": boolean }[]>(
+    "query-chardev",
+    undefined,
+    options,
+  );
   return ports.some((chardev) => chardev.label === port && chardev["frontend-open"]);
 }

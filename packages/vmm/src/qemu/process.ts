@@ -42,7 +42,7 @@ export async function startQemu(
     child = spawn(program, words, {
       cwd: "/",
       // Nothing of our environment is the VMM's business.
-      env: { PATH: process.env["PATH"] ?? "/usr/sbin:/usr/bin:/sbin:/bin" },
+      env: { PATH: process.env.PATH ?? "/usr/sbin:/usr/bin:/sbin:/bin" },
       detached: true,
       stdio: ["ignore", log, log, "pipe", state ?? "ignore"],
     });
@@ -56,7 +56,9 @@ export async function startQemu(
   });
   const { pid } = child;
   if (pid === undefined) {
-    const [error] = (await new Promise((resolve) => child.on("error", (cause) => resolve([cause])))) as [Error];
+    const [error] = (await new Promise((resolve) => child.on("error", (cause) => resolve([cause])))) as [
+      Error,
+    ];
     throw missing(binary, error);
   }
   child.unref();

@@ -39,7 +39,10 @@ export interface Qmp {
    */
   call<T = unknown>(command: string, arguments_?: Record<string, unknown>, options?: CallOptions): Promise<T>;
   /** The next event that `accept` takes. Listening begins before this returns. */
-  event(name: string, options: CallOptions & { accept?: (data: QmpEvent["data"]) => boolean }): Promise<QmpEvent>;
+  event(
+    name: string,
+    options: CallOptions & { accept?: (data: QmpEvent["data"]) => boolean },
+  ): Promise<QmpEvent>;
   /** Calls `listener` for every event; returns how to stop that. */
   listen(listener: (event: QmpEvent) => void): () => void;
   /** Resolves when the connection has ended. */
@@ -101,7 +104,9 @@ export async function openQmp(stream: Duplex, options: QmpOptions): Promise<Qmp>
   stream.on("close", async () => {
     isClosed = true;
     closed.resolve();
-    const error = ended ?? (await explainEnd().catch((cause) => SporeletError.from(cause, { operation: "talk to", subject })));
+    const error =
+      ended ??
+      (await explainEnd().catch((cause) => SporeletError.from(cause, { operation: "talk to", subject })));
     ended = error;
     greeted.reject(error);
     for (const { reject } of pending.values()) reject(error);
@@ -153,7 +158,12 @@ export async function openQmp(stream: Duplex, options: QmpOptions): Promise<Qmp>
   try {
     // Sent before the greeting has come: QEMU reads it when it gets there, which saves a round trip.
     const negotiated = qmp.call("qmp_capabilities", undefined, { timeoutMs, signal });
-    const greeting = within(greeted.promise, { operation: "reach the monitor of", subject, timeoutMs, signal });
+    const greeting = within(greeted.promise, {
+      operation: "reach the monitor of",
+      subject,
+      timeoutMs,
+      signal,
+    });
     const [version] = await Promise.all([greeting, negotiated]);
     return Object.assign(qmp, { version });
   } catch (error) {

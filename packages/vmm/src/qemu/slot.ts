@@ -1,10 +1,10 @@
 import type { Socket } from "node:net";
+import { SporeletError } from "@sporelet/errors";
 import type { MachineRecord, Slot } from "../contract.ts";
+import { within } from "../wait.ts";
 import { qemuMachine, removeSockets } from "./machine.ts";
 import type { QemuProcess } from "./process.ts";
 import type { Qmp } from "./qmp.ts";
-import { within } from "../wait.ts";
-import { SporeletError } from "@sporelet/errors";
 
 const loadTimeoutMs = 20_000;
 
@@ -14,7 +14,12 @@ const loadTimeoutMs = 20_000;
  * The state is loaded at once rather than at `resume`: loading a state that is known already is preparation,
  * and the guest does not run. So `resume` is one write to the agent channel and one monitor command.
  */
-export function qemuSlot(parts: { record: MachineRecord; process: QemuProcess; qmp: Qmp; channel: Socket }): Slot {
+export function qemuSlot(parts: {
+  record: MachineRecord;
+  process: QemuProcess;
+  qmp: Qmp;
+  channel: Socket;
+}): Slot {
   const { record, process, qmp, channel } = parts;
   let owner = true;
   const loaded = load(qmp);
@@ -43,10 +48,19 @@ export function qemuSlot(parts: { record: MachineRecord; process: QemuProcess; q
         // `cont` means "run when it is".
         const running = qmp.call("cont", undefined, { signal, timeoutMs: loadTimeoutMs });
         running.catch(() => {});
-        const loadedAt = await within(loaded, { operation: "load the state of", subject: id, timeoutMs: loadTimeoutMs, signal });
+        const loadedAt = await within(loaded, {
+          operation: "load the state of",
+          subject: id,
+          timeoutMs: loadTimeoutMs,
+          signal,
+        });
         await running;
         owner = false;
-        return { machine: qemuMachine({ record, process, qmp, channel }), channel, loadedAt: Math.max(calledAt, loadedAt) };
+        return {
+          machine: qemuMachine({ record, process, qmp, channel }),
+          channel,
+          loadedAt: Math.max(calledAt, loadedAt),
+        };
       } catch (error) {
         await discard();
         throw error;
