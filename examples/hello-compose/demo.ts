@@ -11,7 +11,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { cloneCount, type Figures, table } from "./figures.ts";
 import { firstResponse, visit } from "./http.ts";
-import { connectNode, say, sporectl, sporectlJson } from "./sporectl.ts";
+import { say, sporectl, sporectlJson, timedNode } from "./sporectl.ts";
 
 interface MachineJson {
   id: string;
@@ -60,7 +60,7 @@ async function demo(signal: AbortSignal): Promise<void> {
   say(`\n4. ${cloneCount} clones resumed, all running side by side`);
   const figures: Figures = { coldBootMs, resumes: [], ratio: 0, pssBytesPerClone: 0 };
   const clones: MachineJson[] = [];
-  await using node = await connectNode();
+  using node = await timedNode();
   for (let i = 1; i <= cloneCount; i++) {
     const resumeStart = performance.now();
     const clone = await node.resume({ snapshot: tag, name: name(`${i}`), guestPort: 8080 }, signal);

@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { locateNode, nodeClient } from "@sporelet/api";
+import { locateNode, nodeClient, sporeletHome } from "@sporelet/api";
 
 const program = join(dirname(fileURLToPath(import.meta.url)), "../../dist/sporectl");
 
@@ -57,28 +57,26 @@ interface Resumed {
   stages: { slot: number; load: number; agent: number; ready: number };
 }
 
-/** A client of the running spored. */
-export async function connectNode() {
-  const home = process.env.SPORELET_HOME ?? (process.getuid?.() === 0 ? "/var/lib/sporelet" : undefined);
-  const location = await locateNode(home);
-  if (location === undefined) throw new Error("spored does not run");
-  const connection = nodeClient(location);
+/** A client of the running spored, for what has to be timed without a program's start. */
+export async function timedNode() {
+  const home = sporeletHome();
+  const record = locateNode(home);
+  if (record === undefined) throw new Error(`no spored runs for ${home}`);
+  const client = nodeClient({ socketPath: record.socket });
   return {
     async resume(
       request: { snapshot: string; name: string; guestPort: number },
       signal: AbortSignal,
     ): Promise<Resumed> {
       const { snapshot, name, guestPort } = request;
-      for await (const { event } of connection.client.run(
-        { snapshot, name, ports: [{ host: 0, guest: guestPort }] },
-        { signal },
-      )) {
+      const ports = [{ host: 0, guest: guestPort }];
+      for await (const { event } of client.run({ snapshot, name, ports }, { signal })) {
         if (event.case !== "ready") continue;
-        const { id, ports, timings } = event.value;
+        const { timings } = event.value;
         return {
-          id,
+          id: event.value.id,
           name,
-          hostPort: ports[0]?.host ?? 0,
+          hostPort: event.value.ports[0]?.host ?? 0,
           readyMs: timings?.readyMs ?? Number.NaN,
           stages: {
             slot: timings?.slotMs ?? Number.NaN,
@@ -91,12 +89,12 @@ export async function connectNode() {
       throw new Error(`spored reported no clone of ${snapshot}`);
     },
     async medianPssBytes(ids: string[], signal: AbortSignal): Promise<number> {
-      for await (const { machines } of connection.client.stats({ machines: ids }, { signal })) {
+      for await (const { machines } of client.stats({ machines: ids }, { signal })) {
         const sizes = machines.map((machine) => Number(machine.pssBytes)).sort((a, b) => a - b);
         return sizes[Math.floor(sizes.length / 2)] ?? Number.NaN;
       }
       throw new Error("spored reported no memory");
     },
-    [Symbol.asyncDispose]: async () => connection.close(),
+    [Symbol.dispose]: () => client[Symbol.dispose](),
   };
 }
