@@ -1,0 +1,11 @@
+import type { Action } from "../cli/command.ts";
+import { write } from "../cli/io.ts";
+import type { LogsSignature } from "../commands/files.ts";
+
+export const action: Action<LogsSignature> = async (context, { machine, source }, { follow, tail }) => {
+  const node = await context.node();
+  const request = { machine, source: source ?? "console", follow, tail };
+  for await (const { data } of node.logs(request, { signal: context.signal }))
+    await write(context.io.stdout, data);
+  return 0;
+};

@@ -1,0 +1,61 @@
+import type { NodeClient, node } from "@sporelet/api";
+import { SporeletError } from "@sporelet/errors";
+import type { Context } from "../cli/context.ts";
+import type { PortOption } from "../cli/parse.ts";
+import { machineDocument } from "../output/documents.ts";
+import { readyColumns } from "../output/machines.ts";
+import { createProgress } from "../output/progress.ts";
+import { table } from "../output/table.ts";
+import { cleanedUp } from "./cleanup.ts";
+
+/** Collects the machines of a run or a boot; after Ctrl-C it returns when spored has cleaned up. */
+export async function startedMachines(
+  context: Context,
+  node: NodeClient,
+  title: string,
+  events: AsyncIterable<node.RunEvent>,
+): Promise<node.Machine[]> {
+  using progress = createProgress(context);
+  progress.waiting(title);
+  const machines: node.Machine[] = [];
+  try {
+    for await (const { event } of events) {
+      if (event.case === "ready") machines.push(event.value);
+      else if (event.case === "notice") progress.note(event.value);
+    }
+  } catch (error) {
+    progress.end();
+    await cleanedUp(context, node);
+    throw error;
+  }
+  progress.end();
+  if (machines.length === 0) {
+    throw new SporeletError({
+      code: "unavailable",
+      operation: "start a machine",
+      reason: "spored ended before it was ready",
+    });
+  }
+  return machines;
+}
+
+/** The ports asked for; with `all`, also the snapshot's own, on free host ports. */
+export async function portsOf(
+  context: Context,
+  node: NodeClient,
+  snapshot: string,
+  asked: readonly PortOption[],
+  all: boolean,
+): Promise<PortOption[]> {
+  if (!all) return [...asked];
+  const { ports } = await node.inspectSnapshot({ snapshot }, { signal: context.signal });
+  const others = ports.filter(({ guest }) => !asked.some((mapping) => mapping.guest === guest));
+  if (ports.length === 0) context.note(`${snapshot} names no ports: -P publishes none`);
+  return [...asked, ...others.map(({ guest }) => ({ host: 0, guest }))];
+}
+
+export function printStarted(context: Context, machines: readonly node.Machine[]): void {
+  if (context.json) context.printJson(machines.map(machineDocument));
+  else if (context.quiet) context.print(...machines.map((machine) => machine.id));
+  else context.print(...table(readyColumns, machines, context.style.bold));
+}

@@ -1,0 +1,94 @@
+import { anyNumber, one } from "../cli/arguments.ts";
+import { defineCommand } from "../cli/command.ts";
+import { flag, list, text, value } from "../cli/options.ts";
+import { integer, parseDuration, parsePort } from "../cli/parse.ts";
+
+const machineOptions = {
+  name: text("--name <name>", "name of the machine; with -n, NAME-1, NAME-2, …"),
+  publish: list(
+    "-p, --publish <[host:]guest>",
+    "publish a guest's port on 127.0.0.1; without a host port any free one",
+    parsePort,
+  ),
+  publishAll: flag("-P, --publish-all", "publish all ports of the snapshot on free host ports"),
+  env: list(
+    "-e, --env <name[=value]>",
+    "set an environment variable for the guest; without a value your own is passed on",
+    String,
+  ),
+  envFile: list(
+    "--env-file <file>",
+    "read environment variables from a file, one NAME=VALUE per line",
+    String,
+    "files",
+  ),
+  rm: flag("--rm", "remove the machine when it stops; with CMD, when CMD ends"),
+};
+
+const runSignature = {
+  args: {
+    snapshot: one("NAME[:TAG]", "snapshot to resume; a digest's first 12 digits also do", "snapshots"),
+    command: anyNumber("CMD", "command to run in the clone"),
+  },
+  options: {
+    ...machineOptions,
+    count: value(
+      "-n, --count <number>",
+      "how many clones (default: 1)",
+      integer(1, 10_000, "a number of clones"),
+      1,
+    ),
+    timeout: value("--timeout <duration>", "limit for becoming ready (default: 30s)", parseDuration, 0),
+    interactive: flag("-i, --interactive", "pass standard input on to CMD"),
+    tty: flag("-t, --tty", "give CMD a terminal"),
+    workdir: text("-w, --workdir <dir>", "working directory of CMD"),
+    user: text("-u, --user <user[:group]>", "user that CMD runs as"),
+  },
+};
+export type RunSignature = typeof runSignature;
+
+export const run = defineCommand({
+  name: "run",
+  summary: "Resume clones of a snapshot",
+  description: `Each clone has its own disk, memory, network and identity, and goes on where the snapshot was frozen.
+Prints name, id, published ports and the time to ready of each; when one of several fails, none is left.
+
+With CMD it is run in the clone once that is ready, and its exit code is that of sporectl. With -n its lines
+are shown after the clone's name, and the highest exit code counts. The clone goes on running after CMD,
+unless --rm is given. Put -- before a CMD that has options.
+
+With -n, a host port is for the first clone and is counted up by one for each further clone. Ctrl-C cancels
+the call and removes what it had begun.
+
+--json prints a list with, for each clone, its id, name, pid, ports ({host, guest, address}), readyMs, and
+stages (slot, load, agent, ready) in milliseconds.`,
+  signature: runSignature,
+  examples: [
+    ["sporectl run hello -p 8080", "Resume one clone, its port 8080 on a free port of 127.0.0.1"],
+    ["sporectl run hello -n 3 -p 9000:8080", "Three clones, on ports 9000, 9001 and 9002"],
+    ["sporectl run --rm hello -- docker ps", "Run a command in a fresh clone and throw the clone away"],
+    ["sporectl run --rm -it hello -- sh", "A shell in a fresh clone"],
+  ],
+  json: true,
+  load: () => import("../actions/run.ts"),
+});
+
+const bootSignature = {
+  args: { snapshot: one("NAME[:TAG]", "snapshot whose machine to boot", "snapshots") },
+  options: {
+    ...machineOptions,
+    timeout: value("--timeout <duration>", "limit for becoming ready (default: 5m)", parseDuration, 0),
+  },
+};
+export type BootSignature = typeof bootSignature;
+
+export const boot = defineCommand({
+  name: "boot",
+  summary: "Start the machine of a snapshot cold",
+  description: `The same kernel and disk are booted instead of resumed: for comparison, and as the fallback where
+machine state cannot be restored. Ready means that every service is up. The output is that of run.`,
+  signature: bootSignature,
+  examples: [["sporectl boot hello -p 8080", "Boot it and publish port 8080"]],
+  json: true,
+  load: () => import("../actions/boot.ts"),
+});
