@@ -30,7 +30,6 @@ export async function attachQemu(record: MachineRecord, signal?: AbortSignal): P
   const exited = Promise.withResolvers<ProcessEnd>();
   const process: QemuProcess = {
     pid,
-    startTicks: record.startTicks,
     exited: exited.promise,
     kill: () => kill(pid),
   };

@@ -1,12 +1,14 @@
 import { open, rm, stat } from "node:fs/promises";
 import { SporeletError } from "@sporelet/errors";
-import type { BootSpec, Machine, MachineRecord, Slot, SlotSpec, Vmm } from "../contract.ts";
+import { processStartTicks } from "@sporelet/host";
+import type { BootSpec, MachineRecord, SlotSpec, Vmm } from "../contract.ts";
 import { throwIfAborted } from "../wait.ts";
 import { attachQemu } from "./attach.ts";
 import { type CommandLine, logsOf } from "./command-line.ts";
 import { explainEnd } from "./explain.ts";
 import { logTail } from "./log.ts";
 import { openAgentSocket, qemuMachine, removeSockets } from "./machine.ts";
+import { probeQemu } from "./probe.ts";
 import { type QemuProcess, startQemu } from "./process.ts";
 import { openQmp, type Qmp } from "./qmp.ts";
 import { qemuSlot } from "./slot.ts";
@@ -21,18 +23,16 @@ const startTimeoutMs = 20_000;
 
 /** The driver for QEMU's microvm machine, with KVM or in software. See docs/vmm.md. */
 export function createQemu({ binary = "qemu-system-x86_64" }: QemuOptions = {}): Vmm {
-  return {
+  const vmm: Vmm = {
     name: "qemu",
-    probe: async () => {
-      throw new Error("not yet");
-    },
+    probe: (options = {}) => probeQemu(vmm, binary, options),
     async boot(spec, signal) {
       await createMemory(spec);
       const { kernel, initramfs, kernelArguments } = spec;
       const boot = { kind: "boot", kernel, initramfs, kernelArguments } as const;
       try {
         const started = await start(binary, { ...spec, start: boot }, "boot", signal);
-        return qemuMachine({ ...started, record: recordOf(spec, "boot", started.process) });
+        return qemuMachine({ ...started, record: recordOf(spec, "boot", started) });
       } catch (error) {
         await rm(spec.memory, { force: true });
         throw error;
@@ -41,7 +41,7 @@ export function createQemu({ binary = "qemu-system-x86_64" }: QemuOptions = {}):
     async prepare(spec, signal) {
       await checkState(spec);
       const started = await start(binary, { ...spec, start: { kind: "restore" } }, "prepare a clone", signal);
-      const record = recordOf(spec, "resume", started.process);
+      const record = recordOf(spec, "resume", started);
       try {
         return qemuSlot({ ...started, record, channel: await openAgentSocket(spec, signal) });
       } catch (error) {
@@ -51,6 +51,13 @@ export function createQemu({ binary = "qemu-system-x86_64" }: QemuOptions = {}):
     },
     attach: attachQemu,
   };
+  return vmm;
+}
+
+interface Started {
+  process: QemuProcess;
+  qmp: Qmp;
+  startTicks: number;
 }
 
 /** Starts a process and opens its monitor; when that fails the process is gone. */
@@ -59,14 +66,18 @@ async function start(
   machine: CommandLine & { vmstate?: string },
   operation: string,
   signal: AbortSignal | undefined,
-): Promise<{ process: QemuProcess; qmp: Qmp }> {
+): Promise<Started> {
   throwIfAborted(signal, operation, machine.id);
   const { process, monitor } = await startQemu(binary, machine);
   const why = async () =>
     explainEnd(operation, machine.id, await process.exited, await logTail(logsOf(machine).vmm));
   try {
     const options = { subject: machine.id, explainEnd: why, timeoutMs: startTimeoutMs, signal };
-    return { process, qmp: await openQmp(monitor, options) };
+    const [qmp, startTicks = 0] = await Promise.all([
+      openQmp(monitor, options),
+      processStartTicks(process.pid),
+    ]);
+    return { process, qmp, startTicks };
   } catch (error) {
     await end(process, machine);
     throw error;
@@ -82,10 +93,10 @@ async function end(process: QemuProcess, machine: { id: string; runtimeDirectory
 function recordOf(
   spec: BootSpec | SlotSpec,
   origin: MachineRecord["origin"],
-  { pid, startTicks }: QemuProcess,
+  { process, startTicks }: Started,
 ): MachineRecord {
   const { id, directory, runtimeDirectory, memory } = spec;
-  return { driver: "qemu", id, pid, startTicks, origin, directory, runtimeDirectory, memory };
+  return { driver: "qemu", id, pid: process.pid, startTicks, origin, directory, runtimeDirectory, memory };
 }
 
 /** A fresh sparse file: what an older one held would become the guest's memory. */
@@ -124,5 +135,3 @@ async function checkState({ id, memory, vmstate, shape }: SlotSpec): Promise<voi
   }
   if (stateBytes === 0) throw corrupt(`the machine state ${vmstate} is empty`);
 }
-
-export type { Machine, Slot };

@@ -2,10 +2,11 @@
  * The QEMU process: started so that it outlives us, watched whether it is our child or was taken over.
  */
 import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
 import { closeSync, openSync } from "node:fs";
 import type { Duplex } from "node:stream";
 import { SporeletError } from "@sporelet/errors";
-import { processStartTicks } from "@sporelet/host";
+import { inNetworkNamespace } from "@sporelet/host";
 import { type CommandLine, commandLine, inheritedFd, logsOf } from "./command-line.ts";
 
 /** How a process ended; unknown when it was not our child. */
@@ -16,7 +17,6 @@ export interface ProcessEnd {
 
 export interface QemuProcess {
   readonly pid: number;
-  readonly startTicks: number;
   /** Settles when the process has ended and was reaped. Never rejects. */
   readonly exited: Promise<ProcessEnd>;
   /** Sends SIGKILL; does nothing when the process has ended. */
@@ -33,40 +33,73 @@ export async function startQemu(
   binary: string,
   machine: CommandLine & { vmstate?: string },
 ): Promise<{ process: QemuProcess; monitor: Duplex }> {
-  const log = openSync(logsOf(machine).vmm, "a", 0o600);
-  const state = machine.vmstate === undefined ? undefined : openSync(machine.vmstate, "r");
-  let child: ChildProcess;
-  try {
-    const inNetns = machine.network?.kind === "tap" ? ["nsenter", `--net=${machine.network.netns}`] : [];
-    const [program = binary, ...words] = [...inNetns, binary, ...commandLine(machine)];
-    child = spawn(program, words, {
-      cwd: "/",
-      // Nothing of our environment is the VMM's business.
-      env: { PATH: process.env.PATH ?? "/usr/sbin:/usr/bin:/sbin:/bin" },
-      detached: true,
-      stdio: ["ignore", log, log, "pipe", state ?? "ignore"],
-    });
-  } finally {
-    closeSync(log);
-    if (state !== undefined) closeSync(state);
-  }
+  const child = spawnQemu(binary, machine);
   const exited = new Promise<ProcessEnd>((resolve) => {
-    child.on("exit", (code, signal) => resolve({ code: code ?? undefined, signal: signal ?? undefined }));
-    child.on("error", () => resolve({}));
+    child.once("exit", (code, signal) => resolve({ code: code ?? undefined, signal: signal ?? undefined }));
   });
   const { pid } = child;
   if (pid === undefined) {
-    const [error] = (await new Promise((resolve) => child.on("error", (cause) => resolve([cause])))) as [
-      Error,
-    ];
-    throw missing(binary, error);
+    const [cause] = (await once(child, "error")) as [NodeJS.ErrnoException];
+    throw cause.code === "ENOENT"
+      ? missing(binary, cause)
+      : SporeletError.from(cause, { operation: "start", subject: binary });
   }
   child.unref();
-  const startTicks = (await processStartTicks(pid)) ?? 0;
-  return {
-    process: { pid, startTicks, exited, kill: () => child.kill("SIGKILL") },
-    monitor: child.stdio[inheritedFd.monitor] as Duplex,
+  const monitor = child.stdio[inheritedFd.monitor] as Duplex;
+  return { process: { pid, exited, kill: () => child.kill("SIGKILL") }, monitor };
+}
+
+function spawnQemu(binary: string, machine: CommandLine & { vmstate?: string }): ChildProcess {
+  const files: number[] = [];
+  const inherit = (path: string, flags: string) => {
+    const fd = openSync(path, flags, 0o600);
+    files.push(fd);
+    return fd;
   };
+  try {
+    const log = inherit(logsOf(machine).vmm, "a");
+    const state = machine.vmstate === undefined ? "ignore" : inherit(machine.vmstate, "r");
+    const run = () =>
+      spawn(binary, commandLine(machine), {
+        cwd: "/",
+        // Nothing of our environment is the VMM's business.
+        env: { PATH: process.env.PATH ?? "/usr/sbin:/usr/bin:/sbin:/bin" },
+        detached: true,
+        stdio: ["ignore", log, log, "pipe", state],
+      });
+    return machine.network?.kind === "tap" ? inNamespace(machine.network.netns, machine.id, run) : run();
+  } catch (error) {
+    throw SporeletError.from(error, { operation: "start QEMU for", subject: machine.id });
+  } finally {
+    for (const fd of files) closeSync(fd);
+  }
+}
+
+/**
+ * A child process begins in the network namespace of the thread that starts it. Going there for that moment
+ * is 1.3 ms quicker than starting by way of nsenter(1).
+ */
+function inNamespace<T>(path: string, subject: string, action: () => T): T {
+  const home = openSync("/proc/thread-self/ns/net", "r");
+  try {
+    const netns = openNamespace(path, subject);
+    try {
+      return inNetworkNamespace(netns, home, action);
+    } finally {
+      closeSync(netns);
+    }
+  } finally {
+    closeSync(home);
+  }
+}
+
+function openNamespace(path: string, subject: string): number {
+  try {
+    return openSync(path, "r");
+  } catch (cause) {
+    const reason = `its network namespace ${path} cannot be opened`;
+    throw new SporeletError({ code: "not_found", operation: "start QEMU for", subject, reason, cause });
+  }
 }
 
 /** The error for a QEMU that is not there. */
