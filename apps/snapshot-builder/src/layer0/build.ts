@@ -3,10 +3,10 @@ import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { SporeletError } from "@sporelet/errors";
 import { runProcess } from "@sporelet/host";
+import { type Cache, cacheKey } from "@sporelet/store";
 import { candidate, unpackPackage } from "../debian/packages.ts";
 import { type OnBuildEvent, startStep } from "../events.ts";
 import { loadOrder, moduleName, parseModulesDep } from "../kernel/modules.ts";
-import { type Cache, cacheKeyOf } from "../stages.ts";
 import { type AgentBinary, readAgent } from "./agent.ts";
 import { writeInitramfs } from "./initramfs.ts";
 import { currentKernel, unpackKernel } from "./kernel.ts";
@@ -86,7 +86,7 @@ export async function buildLayer0({
   const kernelStep = startStep("kernel", onEvent);
   const apt = { signal, onLine: kernelStep.log };
   const kernel = await currentKernel(apt);
-  const kernelKey = cacheKeyOf(["kernel", kernel.name, kernel.version]);
+  const kernelKey = cacheKey(["kernel", kernel.name, kernel.version]);
   const kernelEntry = await store.cache.getOrCreate(
     "kernel",
     kernelKey,
@@ -97,7 +97,7 @@ export async function buildLayer0({
 
   const initramfsStep = startStep("initramfs", onEvent);
   const busybox = await candidate("busybox-static", apt);
-  const key = cacheKeyOf([
+  const key = cacheKey([
     "initramfs",
     initramfsFormat,
     kernelKey,
@@ -131,7 +131,7 @@ export async function buildLayer0({
     release: kernel.release,
     modulesDirectory,
     arguments: [...kernelArguments],
-    key: cacheKeyOf([key, kernelArguments]),
+    key: cacheKey([key, kernelArguments]),
   };
 }
 

@@ -1,0 +1,192 @@
+/** A machine that is booted to build something in it, and is gone when it is disposed of. */
+import { randomBytes, randomUUID } from "node:crypto";
+import { mkdir, readFile, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { type AgentClient, agent, connectAgent, firstContact } from "@sporelet/api";
+import { SporeletError } from "@sporelet/errors";
+import type { Machine, MachineFiles, MachineShape, Vmm } from "@sporelet/vmm";
+import type { Layer0 } from "../layer0/build.ts";
+import type { NetworkLease } from "./network.ts";
+
+export interface GuestMachine extends AsyncDisposable {
+  readonly machine: Machine;
+  readonly client: AgentClient;
+  readonly shape: MachineShape;
+  readonly agent: { protocol: number; version: string };
+  /** What the guest's kernel and agent wrote to the console so far. */
+  console(): Promise<string>;
+  /** Waits until a service of the root file system is ready. */
+  serviceReady(name: string, signal: AbortSignal): Promise<void>;
+  /** Closes the channel and waits until the agent waits for the next host. */
+  park(signal: AbortSignal): Promise<void>;
+  /** Shuts the guest down in order and waits for its end. */
+  shutdown(signal: AbortSignal): Promise<void>;
+}
+
+export interface GuestMachineOptions {
+  vmm: Vmm;
+  layer0: Pick<Layer0, "kernel" | "initramfs" | "arguments">;
+  /** Root disk first; none: the guest stays in its initramfs. */
+  disks: MachineFiles["disks"];
+  shape: Omit<MachineShape, "disks" | "network" | "mac">;
+  network?: NetworkLease;
+  /** File for the guest's memory. */
+  memory: string;
+  /** Existing directory in which one for the machine is made. */
+  scratch: string;
+  runtimeDirectory: string;
+  hookTimeoutMs?: number;
+  signal: AbortSignal;
+}
+
+/** A guest under software emulation on a busy host reaches its agent within seconds; this is for the worst. */
+const firstContactTimeoutMs = 120_000;
+const shutdownTimeoutMs = 60_000;
+const consoleTailLines = 25;
+/** Given to machines without a network, whose shape has one all the same. */
+const bootMac = "52:54:00:6b:00:02";
+
+/** Kernel arguments of a machine: those of Layer 0, and where the root file system is. */
+export function kernelArguments(layer0: Pick<Layer0, "arguments">, disks: number): string[] {
+  return [...layer0.arguments, ...(disks > 0 ? ["sporelet.root=/dev/vda"] : [])];
+}
+
+/** The shape of a machine with these disks and that network. */
+export function shapeOf(options: Pick<GuestMachineOptions, "shape" | "disks" | "network">): MachineShape {
+  return {
+    ...options.shape,
+    disks: options.disks.length,
+    network: options.network?.backend.kind ?? "none",
+    mac: options.network?.guest.mac ?? bootMac,
+  };
+}
+
+/**
+ * Boots a machine and makes first contact with its agent.
+ * @throws SporeletError with the console's tail when the guest does not get that far
+ */
+export async function bootGuest(options: GuestMachineOptions): Promise<GuestMachine> {
+  const { vmm, layer0, disks, network, memory, runtimeDirectory, signal } = options;
+  await using cleanup = new AsyncDisposableStack();
+  const id = `build-${randomBytes(4).toString("hex")}`;
+  const directory = join(options.scratch, id);
+  await mkdir(directory);
+  cleanup.defer(() => rm(directory, { recursive: true, force: true }));
+  const consolePath = join(directory, "console.log");
+  const console = () => readFile(consolePath, "utf8").catch(() => "");
+
+  const spec = {
+    id,
+    directory,
+    runtimeDirectory,
+    memory,
+    shape: shapeOf(options),
+    disks,
+    kernel: layer0.kernel,
+    initramfs: layer0.initramfs,
+    kernelArguments: kernelArguments(layer0, disks.length),
+    ...(network && { network: network.backend }),
+  };
+  const machine = cleanup.use(await vmm.boot(spec, signal));
+  // Whatever is waited for, a guest that has ended will not do it any more.
+  const gone = new AbortController();
+  void machine.ended.then(({ reason, detail }) =>
+    gone.abort(`${reason}${detail === undefined ? "" : `: ${detail}`}`),
+  );
+  const alive = AbortSignal.any([signal, gone.signal]);
+
+  try {
+    const channel = await machine.openChannel(alive);
+    const hello = {
+      kind: agent.HelloKind.BOOT,
+      hostname: "sporelet",
+      machineId: randomBytes(16).toString("hex"),
+      generationId: randomUUID(),
+      hookTimeoutMs: options.hookTimeoutMs ?? 0,
+      ...(network && { network: { ...network.guest, mac: "" } }),
+    };
+    const reply = await firstContact(channel, hello, { signal: alive, timeoutMs: firstContactTimeoutMs });
+    const connection = cleanup.use(connectAgent(channel));
+    const owned = cleanup.move();
+    return {
+      machine,
+      shape: spec.shape,
+      client: connection.client,
+      agent: { protocol: reply.protocol, version: reply.agentVersion },
+      console,
+      serviceReady: (name, waiting) =>
+        serviceReady(connection.client, name, AbortSignal.any([waiting, gone.signal])),
+      async park(parking) {
+        await machine.parkAgent(channel, parking);
+        await connection.close();
+      },
+      async shutdown(waiting) {
+        const limit = AbortSignal.any([waiting, AbortSignal.timeout(shutdownTimeoutMs)]);
+        await connection.client.shutdown({}, { signal: limit });
+        await aborted(machine.ended, limit);
+      },
+      [Symbol.asyncDispose]: () => owned.disposeAsync(),
+    };
+  } catch (error) {
+    if (signal.aborted) throw error;
+    const ended = gone.signal.aborted;
+    throw new SporeletError({
+      code: error instanceof SporeletError ? error.code : "guest_failed",
+      operation: "boot a guest",
+      reason: ended
+        ? `its machine ended (${gone.signal.reason})`
+        : error instanceof SporeletError
+          ? error.reason
+          : String(error),
+      log: (await console()).trimEnd().split("\n").slice(-consoleTailLines).join("\n"),
+      cause: error,
+    });
+  }
+}
+
+async function aborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  const { promise: abort, reject } = Promise.withResolvers<never>();
+  const onAbort = () => reject(signal.reason);
+  signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    if (signal.aborted) throw signal.reason;
+    return await Promise.race([promise, abort]);
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
+}
+
+/** The agent logs each change of a service; each line is a reason to look again. */
+async function serviceReady(client: AgentClient, name: string, signal: AbortSignal): Promise<void> {
+  const stop = new AbortController();
+  const look = async () => {
+    const { services } = await client.services({}, { signal });
+    const service = services.find((one) => one.name === name);
+    if (service?.state === "running") return true;
+    if (service === undefined || service.state === "failed") {
+      throw new SporeletError({
+        code: "guest_failed",
+        operation: "start a service of the guest:",
+        subject: name,
+        reason:
+          service === undefined
+            ? "the root file system has no such service"
+            : `it failed with code ${service.exitCode}`,
+      });
+    }
+    return false;
+  };
+  try {
+    for await (const _ of client.logs({ follow: true }, { signal: AbortSignal.any([signal, stop.signal]) })) {
+      if (await look()) return;
+    }
+    throw new SporeletError({
+      code: "unavailable",
+      operation: "start",
+      subject: name,
+      reason: "the agent's log ended",
+    });
+  } finally {
+    stop.abort();
+  }
+}

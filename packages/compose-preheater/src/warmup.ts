@@ -1,0 +1,34 @@
+/** What a project's author wants done before the freeze, so that the first real request finds things warm. */
+export type Warmup = CommandWarmup | HttpWarmup;
+
+export interface CommandWarmup {
+  kind: "command";
+  argv: string[];
+  /** Compose service in whose container it runs; undefined: in the guest itself. */
+  service: string | undefined;
+  /** How often, one after the other. */
+  times: number;
+  /** For all of them together. */
+  timeoutMs: number;
+}
+
+export interface HttpWarmup {
+  kind: "http";
+  /** As seen from inside the guest: `http://127.0.0.1:8080/`. */
+  url: string;
+  /** What each response must have. */
+  status: number;
+  times: number;
+  method: string;
+  body: string;
+  headers: Record<string, string>;
+  timeoutMs: number;
+}
+
+/** For messages: what the author wrote, in short. */
+export function describeWarmup(warmup: Warmup): string {
+  if (warmup.kind === "http") return `${warmup.method} ${warmup.url}`;
+  const command = warmup.argv.join(" ");
+  const short = command.length > 60 ? `${command.slice(0, 57)}...` : command;
+  return warmup.service === undefined ? short : `${warmup.service}: ${short}`;
+}
