@@ -49,7 +49,7 @@ func serveGuest(log *journal.Journal) error {
 		return err
 	}
 	keeper, service := assemble(log, "", kernel, proc.NewReaper(true))
-	listener, err := port.Listen("agent", portTimeout)
+	listener, err := port.Listen("agent", portTimeout, keeper.Marker)
 	if err != nil {
 		return err
 	}

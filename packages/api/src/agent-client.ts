@@ -1,14 +1,16 @@
-import { randomBytes } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import type { Duplex } from "node:stream";
 import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { type Client, createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
 import { SporeletError } from "@sporelet/errors";
 import { channelSession } from "./agent-session.ts";
-import { encodeFrame, readFrame } from "./frame.ts";
+import { encodeFrame, readFrame, skipThrough } from "./frame.ts";
 import {
   type AgentError,
   AgentService,
+  type Hello,
+  HelloKind,
   type HelloReply,
   HelloReplySchema,
   HelloSchema,
@@ -35,7 +37,16 @@ export function helloFrame(hello: HelloInit): Uint8Array {
   if (message.protocol === 0) message.protocol = agentProtocol;
   if (message.wallClockNs === 0n) message.wallClockNs = wallClockNs();
   if (message.entropy.length === 0) message.entropy = randomBytes(entropyBytes);
-  return encodeFrame(toBinary(HelloSchema, message));
+  return Buffer.concat([reconnectMarker(message), encodeFrame(toBinary(HelloSchema, message))]);
+}
+
+/**
+ * What comes before the Hello of a host that reconnects, and before the answer to it (see agent.proto). It
+ * tells both ends where the connection before ended.
+ */
+function reconnectMarker(hello: Hello): Uint8Array {
+  if (hello.kind !== HelloKind.RECONNECT || hello.generationId === "") return new Uint8Array();
+  return createHash("sha256").update(`sporelet reconnect ${hello.generationId}`).digest().subarray(0, 16);
 }
 
 /** The clock to a microsecond: Date.now() alone would set guests up to a millisecond wrong. */
@@ -65,7 +76,10 @@ export async function firstContact(
   const limit = AbortSignal.timeout(timeoutMs);
   const signal = options.signal ? AbortSignal.any([options.signal, limit]) : limit;
   try {
-    if (hello !== "sent") channel.write(helloFrame(hello));
+    if (hello !== "sent") {
+      channel.write(helloFrame(hello));
+      await skipThrough(channel, reconnectMarker(create(HelloSchema, hello)), signal);
+    }
     const reply = fromBinary(HelloReplySchema, await readFrame(channel, signal));
     if (reply.error) throw contactFailed(operation, reply.error);
     return reply;

@@ -27,6 +27,18 @@ export async function readFrame(channel: Duplex, signal?: AbortSignal): Promise<
   return length === 0 ? new Uint8Array() : await readExactly(channel, length, signal);
 }
 
+/** Skips what comes before `marker`, and the marker. */
+export async function skipThrough(channel: Duplex, marker: Uint8Array, signal?: AbortSignal): Promise<void> {
+  if (marker.length === 0) return;
+  let window = Buffer.from(await readExactly(channel, marker.length, signal));
+  while (!window.equals(marker)) {
+    // The marker can begin no earlier than at the next occurrence of its first byte.
+    const next = window.indexOf(marker[0] as number, 1);
+    const missing = next < 0 ? marker.length : next;
+    window = Buffer.concat([window.subarray(missing), await readExactly(channel, missing, signal)]);
+  }
+}
+
 function readExactly(channel: Duplex, bytes: number, signal?: AbortSignal): Promise<Uint8Array> {
   return new Promise((resolve, reject) => {
     const settle = (finish: () => void) => {

@@ -7,8 +7,10 @@
 package port
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -21,18 +23,38 @@ import (
 )
 
 // Listener accepts one connection after the other on a port.
+//
+// Data of different connections must not be mixed up. Usually the end of one shows as a read of 0 bytes
+// before the next begins, and what is unread then is skipped. But when a host is replaced by another while
+// the guest is paused or starved, both changes arrive as one and show nowhere. For this case a host that
+// reconnects begins with a marker, and since QEMU never puts data of two connections into one buffer and a
+// read never spans buffers (hw/char/virtio-serial-bus.c, drivers/char/virtio_console.c), a marker is
+// always at the beginning of a read.
 type Listener struct {
 	path string
 	file *os.File
+	// Marker returns the bytes with which a reconnecting host begins; nil when there are none yet.
+	Marker func() []byte
+	// away: the last host is known to have left, or there was none yet.
+	away bool
+	// current is the connection accepted last.
+	current *conn
+	// next is what the next host has sent already, marker included.
+	next []byte
+	// buffer holds one read.
+	buffer []byte
 }
 
+// readBytes is how much one read can give at most: the driver's buffers are pages.
+const readBytes = 4096
+
 // Listen waits until the port of this name exists and opens it.
-func Listen(name string, timeout time.Duration) (*Listener, error) {
+func Listen(name string, timeout time.Duration, marker func() []byte) (*Listener, error) {
 	path, err := find(name, timeout)
 	if err != nil {
 		return nil, err
 	}
-	l := &Listener{path: path}
+	l := &Listener{path: path, Marker: marker, away: true, buffer: make([]byte, readBytes)}
 	return l, l.open()
 }
 
@@ -47,62 +69,160 @@ func (l *Listener) open() error {
 
 // Accept waits for the first bytes of a host.
 func (l *Listener) Accept() (net.Conn, error) {
-	if err := l.file.SetDeadline(time.Time{}); err != nil {
+	if err := l.awaitLeave(); err != nil {
 		return nil, err
 	}
+	if len(l.next) == 0 {
+		if err := l.await(func(n int) bool {
+			l.next = l.buffer[:n]
+			return n > 0
+		}); err != nil {
+			return nil, err
+		}
+	}
+	l.current = &conn{listener: l, file: l.file, early: l.next}
+	l.next, l.away = nil, false
+	return l.current, nil
+}
+
+// Reopen waits until the last host has left, closes the port and opens it again. The next host sees that
+// (QEMU: VSERPORT_CHANGE open=false, then open=true) and knows that the agent waits for it. What it sent
+// before is lost.
+func (l *Listener) Reopen() error {
+	if err := l.awaitLeave(); err != nil {
+		return err
+	}
+	_ = l.file.Close()
+	l.next = nil
+	return l.open()
+}
+
+// awaitLeave skips what the last host has sent and waits until it has left.
+func (l *Listener) awaitLeave() error {
+	if l.current != nil {
+		l.current.settle()
+	}
+	if err := l.file.SetDeadline(time.Time{}); err != nil || l.away {
+		return err
+	}
+	return l.await(func(n int) bool {
+		if l.marked(l.buffer[:n]) {
+			l.next = l.buffer[:n]
+		}
+		l.away = n == 0 || len(l.next) > 0
+		return l.away
+	})
+}
+
+func (l *Listener) marked(data []byte) bool {
+	marker := l.Marker()
+	return len(marker) > 0 && bytes.HasPrefix(data, marker)
+}
+
+// await reads into the buffer whenever the port's state changed, until done, which gets the number of
+// bytes: 0 means that no host is there.
+func (l *Listener) await(done func(n int) bool) error {
 	raw, err := l.file.SyscallConn()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	buffer := make([]byte, 4096)
-	var n int
 	var failure error
 	err = raw.Read(func(fd uintptr) bool {
 		for {
-			n, failure = syscall.Read(int(fd), buffer)
+			n, err := syscall.Read(int(fd), l.buffer)
 			switch {
-			case failure == syscall.EINTR:
-			case failure == syscall.EAGAIN, failure == nil && n == 0:
-				n, failure = 0, nil
+			case err == syscall.EINTR:
+			case err == syscall.EAGAIN:
 				return false
-			default:
+			case err != nil:
+				failure = err
 				return true
+			case done(n):
+				return true
+			case n == 0:
+				return false
 			}
 		}
 	})
 	if err = errors.Join(err, failure); err != nil {
-		return nil, fmt.Errorf("read %s: %w", l.path, err)
+		return fmt.Errorf("read %s: %w", l.path, err)
 	}
-	return &conn{file: l.file, early: buffer[:n]}, nil
-}
-
-// Reopen closes the port and opens it again. The host sees that (QEMU: VSERPORT_CHANGE open=false, then
-// open=true) and knows that the agent has let go of the last connection. What the host had sent and
-// nobody read is lost, so the host must not be connected meanwhile.
-func (l *Listener) Reopen() error {
-	_ = l.file.Close()
-	return l.open()
+	return nil
 }
 
 // conn is one host's stay at the port. Closing it leaves the port open: the next host may be there
 // already, and closing the port would discard what it has sent.
 type conn struct {
-	file   *os.File
-	early  []byte
-	mu     sync.Mutex
-	closed bool
+	listener *Listener
+	file     *os.File
+	early    []byte
+	// reading and writing are held during a read and a write.
+	reading, writing sync.Mutex
+	mu               sync.Mutex
+	closed           bool
 }
 
 func (c *conn) Read(p []byte) (int, error) {
-	if len(c.early) > 0 {
-		n := copy(p, c.early)
-		c.early = c.early[n:]
-		return n, nil
+	c.reading.Lock()
+	defer c.reading.Unlock()
+	if c.isClosed() {
+		return 0, net.ErrClosed
 	}
-	return c.file.Read(p)
+	if len(c.early) == 0 {
+		if err := c.fill(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(p, c.early)
+	c.early = c.early[n:]
+	return n, nil
 }
 
-func (c *conn) Write(p []byte) (int, error) { return c.file.Write(p) }
+// fill makes one read of the port. There is one reader at a time, so the listener's buffer is free.
+func (c *conn) fill() error {
+	l := c.listener
+	if l.away {
+		return io.EOF
+	}
+	n, err := c.file.Read(l.buffer)
+	if l.marked(l.buffer[:n]) {
+		l.next, err = l.buffer[:n], io.EOF
+	}
+	if errors.Is(err, io.EOF) {
+		l.away = true
+		return io.EOF
+	}
+	if err != nil {
+		return err
+	}
+	c.early = l.buffer[:n]
+	return nil
+}
+
+func (c *conn) Write(p []byte) (int, error) {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	if c.isClosed() {
+		return 0, net.ErrClosed
+	}
+	return c.file.Write(p)
+}
+
+func (c *conn) isClosed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.closed
+}
+
+// settle closes the connection and waits until nothing of it uses the port any more: a read or write that
+// has not yet seen its deadline would otherwise go on when the next host's time begins.
+func (c *conn) settle() {
+	_ = c.Close()
+	c.reading.Lock()
+	c.writing.Lock()
+	c.reading.Unlock()
+	c.writing.Unlock()
+}
 
 // Close ends reads and writes that are under way by a deadline in the past.
 func (c *conn) Close() error {

@@ -2,7 +2,9 @@
 package session
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +14,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -41,6 +44,24 @@ type Keeper struct {
 	// stranger: a resume failed halfway, so this guest is neither its template nor itself.
 	stranger bool
 	bootID   string
+	marker   atomic.Pointer[[]byte]
+}
+
+// Marker is what a host that reconnects sends before its Hello, and what the answer then begins with: see
+// Hello.generation_id in agent.proto. Nil before the first contact.
+func (k *Keeper) Marker() []byte {
+	if marker := k.marker.Load(); marker != nil {
+		return *marker
+	}
+	return nil
+}
+
+// markerBytes: as good as never part of anything else.
+const markerBytes = 16
+
+func markerFor(generationID string) []byte {
+	sum := sha256.Sum256([]byte("sporelet reconnect " + generationID))
+	return sum[:markerBytes]
 }
 
 // Environment returns what hooks and programs get from the host's last Hello, as KEY=VALUE.
@@ -59,15 +80,48 @@ func (k *Keeper) Environment() []string {
 func (k *Keeper) Serve(conn net.Conn) error {
 	defer conn.Close()
 	if err := k.firstContact(conn); err != nil {
+		if errors.Is(err, errLeft) {
+			return nil
+		}
 		return err
 	}
 	return k.serveHTTP(conn)
 }
 
+// unmarked is a stream without the marker that it may begin with.
+type unmarked struct {
+	io.Reader
+	marker []byte
+}
+
+func (u *unmarked) Read(p []byte) (int, error) {
+	if u.marker == nil {
+		return u.Reader.Read(p)
+	}
+	// A frame begins with its length, which no marker but one in 2^32 looks like.
+	head := make([]byte, 4)
+	if _, err := io.ReadFull(u.Reader, head); err != nil {
+		return 0, err
+	}
+	marker := u.marker
+	u.marker = nil
+	if !bytes.Equal(head, marker[:len(head)]) {
+		u.Reader = io.MultiReader(bytes.NewReader(head), u.Reader)
+		return u.Reader.Read(p)
+	}
+	if _, err := io.CopyN(io.Discard, u.Reader, int64(len(marker)-len(head))); err != nil {
+		return 0, err
+	}
+	return u.Reader.Read(p)
+}
+
+// errLeft: the host left before it had said anything.
+var errLeft = errors.New("the host left")
+
 func (k *Keeper) firstContact(conn net.Conn) error {
-	body, err := frame.Read(conn)
+	body, err := frame.Read(&unmarked{Reader: conn, marker: k.Marker()})
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return nil
+		return errLeft
 	} else if err != nil {
 		return fmt.Errorf("first contact: %w", err)
 	}
@@ -87,6 +141,11 @@ func (k *Keeper) firstContact(conn net.Conn) error {
 	answer, err := proto.Marshal(reply)
 	if err != nil {
 		return err
+	}
+	if hello.Kind == agentv1.HelloKind_HELLO_KIND_RECONNECT && hello.GenerationId != "" {
+		if _, err := conn.Write(markerFor(hello.GenerationId)); err != nil {
+			return fmt.Errorf("first contact: %w", err)
+		}
 	}
 	if err := frame.Write(conn, answer); err != nil {
 		return fmt.Errorf("first contact: %w", err)
@@ -109,6 +168,10 @@ func (k *Keeper) apply(hello *agentv1.Hello, reply *agentv1.HelloReply) *agentv1
 		k.mu.Lock()
 		k.env = hello.Env
 		k.mu.Unlock()
+		if hello.GenerationId != "" {
+			marker := markerFor(hello.GenerationId)
+			k.marker.Store(&marker)
+		}
 	case agentv1.HelloKind_HELLO_KIND_RECONNECT:
 		if k.stranger {
 			return &agentv1.AgentError{Code: "identity", Message: "this guest failed to become unique; only a resume can follow"}
@@ -158,11 +221,6 @@ func (k *Keeper) serveHTTP(conn net.Conn) error {
 		}),
 		Protocols:   &protocols,
 		BaseContext: func(net.Listener) context.Context { return ctx },
-		ConnState: func(_ net.Conn, state http.ConnState) {
-			if state == http.StateClosed {
-				listener.Close()
-			}
-		},
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams:          maxStreams,
 			MaxReadFrameSize:              frameBytes,
@@ -204,8 +262,19 @@ type single struct {
 
 func newSingle(conn net.Conn) *single {
 	s := &single{conn: make(chan net.Conn, 1), closed: make(chan struct{}), addr: conn.LocalAddr()}
-	s.conn <- conn
+	s.conn <- &closeTold{Conn: conn, tell: s.Close}
 	return s
+}
+
+// closeTold is a connection that tells when it is closed; the server does that when the host has left.
+type closeTold struct {
+	net.Conn
+	tell func() error
+}
+
+func (c *closeTold) Close() error {
+	_ = c.tell()
+	return c.Conn.Close()
 }
 
 func (s *single) Accept() (net.Conn, error) {

@@ -17,6 +17,12 @@
 //  2. Then the same stream is HTTP/2 with prior knowledge, the host being the
 //     client, and carries AgentService by the Connect protocol.
 //
+// A host that reconnects to a guest whose generation id it knows sends a marker
+// before the frame, and the agent sends it before its answer: the first 16 bytes
+// of SHA-256("sporelet reconnect " + generation_id). What comes before a marker
+// belongs to the connection before: while the guest is paused a virtio-serial
+// port can change hands without either end being told.
+//
 // When the stream ends, for whatever reason, the agent ends what was served on
 // it, and waits for the next Hello on a new connection.
 
@@ -108,7 +114,8 @@ type Hello struct {
 	MachineId string   `protobuf:"bytes,6,opt,name=machine_id,json=machineId,proto3" json:"machine_id,omitempty"`
 	Network   *Network `protobuf:"bytes,7,opt,name=network,proto3" json:"network,omitempty"`
 	// A fresh identifier of this instance of the machine, a UUID. Written to
-	// /run/sporelet/generation-id before the hooks run.
+	// /run/sporelet/generation-id before the hooks run. A RECONNECT names the one
+	// that the guest has.
 	GenerationId string `protobuf:"bytes,8,opt,name=generation_id,json=generationId,proto3" json:"generation_id,omitempty"`
 	// Limit for each hook, milliseconds; 0 means 10,000.
 	HookTimeoutMs uint32 `protobuf:"varint,9,opt,name=hook_timeout_ms,json=hookTimeoutMs,proto3" json:"hook_timeout_ms,omitempty"`

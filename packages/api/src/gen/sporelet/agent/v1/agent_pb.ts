@@ -15,6 +15,12 @@
 //  2. Then the same stream is HTTP/2 with prior knowledge, the host being the
 //     client, and carries AgentService by the Connect protocol.
 //
+// A host that reconnects to a guest whose generation id it knows sends a marker
+// before the frame, and the agent sends it before its answer: the first 16 bytes
+// of SHA-256("sporelet reconnect " + generation_id). What comes before a marker
+// belongs to the connection before: while the guest is paused a virtio-serial
+// port can change hands without either end being told.
+//
 // When the stream ends, for whatever reason, the agent ends what was served on
 // it, and waits for the next Hello on a new connection.
 
@@ -79,7 +85,8 @@ export type Hello = Message<"sporelet.agent.v1.Hello"> & {
 
   /**
    * A fresh identifier of this instance of the machine, a UUID. Written to
-   * /run/sporelet/generation-id before the hooks run.
+   * /run/sporelet/generation-id before the hooks run. A RECONNECT names the one
+   * that the guest has.
    *
    * @generated from field: string generation_id = 8;
    */
