@@ -2,12 +2,23 @@ import { rmSync } from "node:fs";
 import { mkdir, open, realpath, rename, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { type NodeRecord, nodeRecordPath, type StartedNode, startTicksOf } from "@sporelet/api";
-import { makeRuntimeDirectory } from "@sporelet/host";
-import { createActivity } from "./activity.ts";
+import { makeRuntimeDirectory, ownerOf } from "@sporelet/host";
+import { openStore } from "@sporelet/store";
+import { createQemu } from "@sporelet/vmm";
+import { type Activity, createActivity } from "./activity.ts";
+import { adoptAll } from "./adopt.ts";
+import { openVolume } from "./interim.ts";
 import { acquireHome } from "./lock.ts";
-import { createLog } from "./log.ts";
+import { createLog, type Log } from "./log.ts";
+import { createMachines } from "./machines.ts";
+import { createNetworks } from "./network.ts";
+import type { Node } from "./node.ts";
+import { createProbes } from "./probes.ts";
+import { startsAtOnce } from "./runs.ts";
 import { serve } from "./server.ts";
 import { nodeRoutes } from "./service.ts";
+import { createSettling } from "./settling.ts";
+import { createGate } from "./together.ts";
 import { version } from "./version.ts";
 
 export interface DaemonOptions {
@@ -21,7 +32,8 @@ export interface DaemonOptions {
 
 /**
  * Runs a spored until it is told to end (SIGTERM, SIGINT, ShutdownNode) or has been idle long enough.
- * Returns at once when another one serves the same home.
+ * Returns at once when another one serves the same home. Machines go on when it ends, and with them the
+ * volume that holds their files.
  */
 export async function runDaemon(options: DaemonOptions): Promise<void> {
   await mkdir(options.home, { recursive: true, mode: 0o700 });
@@ -33,25 +45,57 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   const log = createLog((line) => void logFile.appendFile(line));
   const stop = stopSignal();
   using activity = createActivity(options.idleExitMs);
-  const runtimeDirectory = await makeRuntimeDirectory(home);
-  const socket = path.join(runtimeDirectory, "spored.sock");
+  const ended = AbortSignal.any([stop.signal, activity.idle]);
+  await using opened = await openNode(home, { activity, log, shutdown: ended });
+  const { node, notices } = opened;
+  const settling = createSettling();
+  const socket = path.join(node.runtimeDirectory, "spored.sock");
   const record: NodeRecord = {
     pid: process.pid,
     startTicks: startTicksOf(process.pid) ?? 0,
     socket,
     version,
   };
-  const routes = nodeRoutes({ home, record, end: stop.end });
-  {
-    await using _server = await serve({ socket, routes, activity, log });
+  const routes = nodeRoutes({ node, settling, end: stop.end });
+  await using _server = await serve({ socket, routes, activity, settling, log });
+  if (!ended.aborted) {
     await writeRecord(home, record);
     log.info("ready", { pid: process.pid, version, socket });
-    options.onReady({ ...record, notices: [] });
-    await aborted(AbortSignal.any([stop.signal, activity.idle]));
-    // First the record, so that whoever looks for a spored from now on starts another one.
-    rmSync(nodeRecordPath(home), { force: true });
-    log.info("ending", { why: stop.signal.aborted ? String(stop.signal.reason) : "idle" });
+    options.onReady({ ...record, notices });
+    await aborted(ended);
   }
+  // First the record, so that whoever looks for a spored from now on starts another one.
+  rmSync(nodeRecordPath(home), { force: true });
+  log.info("ending", { why: stop.signal.aborted ? String(stop.signal.reason) : "idle" });
+}
+
+/** Opens what a node consists of, in order, and takes over the machines of an earlier spored. */
+async function openNode(home: string, options: { activity: Activity; log: Log; shutdown: AbortSignal }) {
+  await using undo = new AsyncDisposableStack();
+  const machines = createMachines();
+  const volume = await openVolume({ home, signal: options.shutdown });
+  undo.defer(async () => {
+    const live = [...machines].some((machine) => machine.live !== undefined);
+    if (!live) await volume.close();
+  });
+  const runtimeDirectory = await makeRuntimeDirectory(home);
+  const store = await openStore({ root: volume.path });
+  const vmm = createQemu();
+  const networks = createNetworks({ owner: ownerOf(home) });
+  undo.use(networks);
+  const node: Node = {
+    ...options,
+    ...{ home, runtimeDirectory, store, vmm, networks, machines },
+    probes: createProbes(vmm, path.join(store.root, "cache")),
+    starts: createGate(startsAtOnce),
+  };
+  await adoptAll(node);
+  // Asked now so that the first resume need not; an error is met again there.
+  node.probes.get().catch(() => {});
+  const notices = volume.notice === undefined ? [] : [volume.notice];
+  for (const notice of notices) options.log.info("volume", { notice });
+  const owned = undo.move();
+  return { node, notices, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }
 
 /** No fsync: the record means nothing after a crash of the host. */

@@ -64,7 +64,8 @@ function print(text: string): number {
 }
 
 try {
-  process.exitCode = await main();
+  // Not merely an exit code: connections to machines that go on running would keep the process alive.
+  process.exit(await main());
 } catch (error) {
   // Only a wrong command line comes here.
   process.stderr.write(`spored: ${error instanceof Error ? error.message : String(error)}\n${usage}`);

@@ -11,6 +11,7 @@ import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { fromConnectError, streamWindowBytes, toConnectError } from "@sporelet/api";
 import type { Activity } from "./activity.ts";
 import type { Log } from "./log.ts";
+import type { Settling } from "./settling.ts";
 
 /** When the request arrived, on the clock of `performance.now()`: what `readyMs` is counted from. */
 export const arrivedAt = createContextKey(0, { description: "arrival of the request" });
@@ -19,6 +20,7 @@ export interface ServerOptions {
   socket: string;
   routes: (router: ConnectRouter) => void;
   activity: Activity;
+  settling: Settling;
   log: Log;
 }
 
@@ -29,11 +31,11 @@ export interface Server extends AsyncDisposable {}
  * of it ends the calls that still run: their signals abort.
  */
 export async function serve(options: ServerOptions): Promise<Server> {
-  const { socket, routes, activity, log } = options;
+  const { socket, routes } = options;
   const shutdown = new AbortController();
   const handler = connectNodeAdapter({
     routes,
-    interceptors: [journal(activity, log)],
+    interceptors: [journal(options)],
     acceptCompression: [],
     shutdownSignal: shutdown.signal,
     contextValues: () => createContextValues().set(arrivedAt, performance.now()),
@@ -69,10 +71,12 @@ export async function serve(options: ServerOptions): Promise<Server> {
   };
 }
 
-/** Counts calls as activity, logs failed ones, and turns what they threw into errors with details. */
-function journal(activity: Activity, log: Log): Interceptor {
+/** Counts calls as activity, knows which clear up, logs failed ones, and turns what they threw into errors with details. */
+function journal({ activity, settling, log }: ServerOptions): Interceptor {
   return (next) => async (request) => {
-    const call = activity.begin();
+    const calls = new DisposableStack();
+    calls.use(activity.begin());
+    calls.use(settling.begin(request.signal));
     const began = performance.now();
     const failed = (error: unknown) => {
       const converted = toConnectError(error, { operation: `serve ${request.method.name}` });
@@ -85,12 +89,12 @@ function journal(activity: Activity, log: Log): Interceptor {
     try {
       const response = await next(request);
       if (!response.stream) {
-        call[Symbol.dispose]();
+        calls.dispose();
         return response;
       }
-      return { ...response, message: guarded(response.message, failed, call) };
+      return { ...response, message: guarded(response.message, failed, calls) };
     } catch (error) {
-      call[Symbol.dispose]();
+      calls.dispose();
       throw failed(error);
     }
   };
@@ -99,13 +103,13 @@ function journal(activity: Activity, log: Log): Interceptor {
 async function* guarded<T>(
   messages: AsyncIterable<T>,
   failed: (error: unknown) => unknown,
-  call: Disposable,
+  calls: Disposable,
 ): AsyncGenerator<T> {
   try {
     yield* messages;
   } catch (error) {
     throw failed(error);
   } finally {
-    call[Symbol.dispose]();
+    calls[Symbol.dispose]();
   }
 }

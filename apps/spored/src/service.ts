@@ -1,21 +1,77 @@
+import { create } from "@bufbuild/protobuf";
 import type { ConnectRouter } from "@connectrpc/connect";
-import { type NodeRecord, node } from "@sporelet/api";
+import { node as api } from "@sporelet/api";
+import { createBuilds } from "./build.ts";
+import { pause, remove, stop, unpause } from "./control.ts";
+import { doctor } from "./doctor.ts";
+import { exec } from "./exec.ts";
+import { readTar, statFile, writeTar } from "./files.ts";
+import { destroy } from "./lifecycle.ts";
+import { logs } from "./logs.ts";
+import { machineMessage, snapshotMessage } from "./messages.ts";
+import type { Node } from "./node.ts";
+import { boot, run } from "./runs.ts";
+import type { Settling } from "./settling.ts";
+import { createSnapshot } from "./snapshot.ts";
+import { listSnapshots, removeSnapshot } from "./snapshots.ts";
+import { stats } from "./stats.ts";
 import { version } from "./version.ts";
 
 export interface ServiceOptions {
-  home: string;
-  record: NodeRecord;
+  node: Node;
+  settling: Settling;
   /** Ends spored. */
   end: (why: string) => void;
 }
 
-export function nodeRoutes(options: ServiceOptions): (router: ConnectRouter) => void {
+/** The node API: one line for each call, which says where it is served. */
+export function nodeRoutes({ node, settling, end }: ServiceOptions): (router: ConnectRouter) => void {
+  const empty = () => create(api.EmptySchema);
   return (router) =>
-    router.service(node.NodeService, {
-      version: () => ({ version, pid: process.pid, home: options.home }),
-      shutdownNode: () => {
-        options.end("ShutdownNode");
-        return {};
+    router.service(api.NodeService, {
+      version: () => ({ version, pid: process.pid, home: node.home }),
+      async shutdownNode({ stopMachines }) {
+        if (stopMachines)
+          await Promise.all([...node.machines].map((each) => each.exclusive(() => destroy(node, each))));
+        end("ShutdownNode");
+        return empty();
       },
+      doctor: () => doctor(node),
+      async settle() {
+        await settling.settled();
+        return empty();
+      },
+
+      build: createBuilds(node),
+      run: (request, context) => run(node, request, context),
+      boot: (request, context) => boot(node, request, context),
+
+      listMachines: () => ({ machines: [...node.machines].map(({ record }) => machineMessage(record)) }),
+      inspectMachine: ({ machine }) => machineMessage(node.machines.find(machine, "inspect").record),
+      pause: ({ machine }) => pause(node, machine),
+      unpause: ({ machine }) => unpause(node, machine),
+      stop: (request, context) => stop(node, request, context.signal),
+      async removeMachine(request) {
+        await remove(node, request);
+        return empty();
+      },
+      stats: (request, context) => stats(node, request, context),
+
+      exec: (requests, context) => exec(node, requests, context),
+      readTar: (request, context) => readTar(node, request, context),
+      async writeTar(requests, context) {
+        await writeTar(node, requests, context);
+        return empty();
+      },
+      statFile: (request, context) => statFile(node, request, context),
+      logs: (request, context) => logs(node, request, context),
+
+      createSnapshot: async (request, context) =>
+        snapshotMessage(await createSnapshot(node, request, context)),
+      listSnapshots: () => listSnapshots(node),
+      inspectSnapshot: async ({ snapshot }) => snapshotMessage(await node.store.resolve(snapshot)),
+      verifySnapshot: async ({ snapshot }, context) =>
+        snapshotMessage(await node.store.verify(snapshot, context.signal), true),
+      removeSnapshot: (request) => removeSnapshot(node, request),
     });
 }

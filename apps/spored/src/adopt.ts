@@ -1,0 +1,125 @@
+import { readdir, readFile, rm } from "node:fs/promises";
+import path from "node:path";
+import { SporeletError } from "@sporelet/errors";
+import { createAgentLink } from "./agent-link.ts";
+import { dropEnvironment, environmentPath, watchEnd } from "./lifecycle.ts";
+import { createMachine, type ManagedMachine } from "./machine.ts";
+import type { Node } from "./node.ts";
+import { publishPorts } from "./ports.ts";
+import { type MachineRecord, readRecord } from "./record.ts";
+
+/**
+ * Takes over what an earlier spored left: machines that run go on and are reached again, those that ended
+ * meanwhile say so, and what was only half-made is cleared away with its processes and networks.
+ */
+export async function adoptAll(node: Node): Promise<void> {
+  const ids = await node.store.machines.list();
+  const read = await Promise.all(
+    ids.map(async (id) => ({ id, record: await readRecord(node.store.machines.path(id)) })),
+  );
+  const whole = read.flatMap(({ record }) =>
+    record === undefined || record.state === "starting" ? [] : [record],
+  );
+  await Promise.all(whole.map((record) => adopt(node, record)));
+  const kept = new Set([...node.machines].flatMap(({ id, live }) => (live === undefined ? [] : [id])));
+  await endStrays(node, kept);
+  const half = ids.filter((id) => !whole.some((record) => record.id === id));
+  for (const id of half) {
+    node.log.warn("half-made machine removed", { id });
+    await node.store.machines.remove(id);
+  }
+  await sweepRuntimeDirectory(node, kept);
+  await node.networks.sweep(
+    [...node.machines].flatMap(({ live }) => (live === undefined ? [] : [live.network.record])),
+  );
+  await node.store.sweep();
+}
+
+async function adopt(node: Node, record: MachineRecord): Promise<void> {
+  const machine = createMachine(record);
+  node.machines.add(machine);
+  if (record.state !== "running" && record.state !== "paused") return;
+  try {
+    const vm = record.process && (await node.vmm.attach(record.process));
+    if (vm === undefined) {
+      await lost(node, machine, "stopped", "it ended while no spored ran");
+      return;
+    }
+    const network = await node.networks.adopt(record.network);
+    const ports = await publishPorts(record.ports, network.record).catch((error) => {
+      // The machine is worth more than its ports.
+      node.log.error("ports not published again", error, { machine: record.name });
+      return { ports: [], close: async () => {} };
+    });
+    const env = await readEnvironment(node, record.id);
+    const agent = createAgentLink({ machine: vm, name: record.name, env });
+    machine.live = { vm, agent, network, ports, alive: node.activity.begin() };
+    watchEnd(node, machine);
+    if (ports.ports.length !== record.ports.length) await machine.update({ ports: ports.ports });
+    // Its clock, and whether its agent is there, in the background: the next call meets the same error.
+    if (record.state === "running") agent.refresh();
+    node.log.info("machine taken over", { machine: record.name, id: record.id, pid: vm.pid });
+  } catch (error) {
+    node.log.error("machine not taken over", error, { machine: record.name, id: record.id });
+    const { reason } = SporeletError.from(error, { operation: "take over", subject: record.name });
+    await lost(node, machine, "failed", `it could not be taken over: ${reason}`);
+  }
+}
+
+/** A machine without a process: only its directory is left. */
+async function lost(
+  node: Node,
+  machine: ManagedMachine,
+  state: "stopped" | "failed",
+  failure: string,
+): Promise<void> {
+  if (machine.record.remove) {
+    await node.store.machines.remove(machine.id);
+    node.machines.delete(machine);
+    return;
+  }
+  const { process: _gone, ...rest } = machine.record;
+  await machine.update({ ...rest, state, failure, ports: [], network: { kind: "none" } });
+}
+
+/**
+ * Ends processes that work in a machine's directory and that no record led to: their spored ended between
+ * starting them and writing down that they run. A VMM has the paths of its machine on its command line.
+ */
+async function endStrays(node: Node, kept: ReadonlySet<string>): Promise<void> {
+  const machines = `${path.dirname(node.store.machines.path("0"))}/`;
+  for (const pid of await readdir("/proc")) {
+    if (!/^\d+$/.test(pid)) continue;
+    const command = await readFile(`/proc/${pid}/cmdline`, "latin1").catch(() => "");
+    const at = command.indexOf(machines);
+    if (at < 0 || Number(pid) === process.pid) continue;
+    const [id = ""] = /^[0-9a-f]+/.exec(command.slice(at + machines.length)) ?? [];
+    if (id === "" || kept.has(id) || !/^\/?[^\0]*(qemu|nsenter|firecracker|cloud-hypervisor)/.test(command))
+      continue;
+    node.log.warn("stray process ended", { pid: Number(pid), id });
+    try {
+      process.kill(Number(pid), "SIGKILL");
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error;
+    }
+  }
+}
+
+/** Sockets and environments of machines that are no more. */
+async function sweepRuntimeDirectory(node: Node, kept: ReadonlySet<string>): Promise<void> {
+  for (const name of await readdir(node.runtimeDirectory)) {
+    const [id = ""] = name.split(".");
+    if (!/^[0-9a-f]{12}$/.test(id) || kept.has(id)) continue;
+    await rm(path.join(node.runtimeDirectory, name), { recursive: true, force: true });
+  }
+}
+
+async function readEnvironment(node: Node, id: string): Promise<Record<string, string>> {
+  try {
+    return JSON.parse(await readFile(environmentPath(node, id), "utf8"));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return {};
+    await dropEnvironment(node, id);
+    return {};
+  }
+}

@@ -1,0 +1,186 @@
+import type { Duplex } from "node:stream";
+import { type AgentClient, type AgentConnection, connectAgent, firstContact } from "@sporelet/api";
+import { SporeletError } from "@sporelet/errors";
+import type { Machine } from "@sporelet/vmm";
+import { reconnectHello } from "./identity.ts";
+import { unlessAborted } from "./together.ts";
+
+/** Limits for one attempt to take up an interrupted connection again, milliseconds. */
+const reconnectTimeoutsMs = [2_000, 5_000, 20_000];
+const parkTimeoutMs = 10_000;
+
+/** The agent, for one call. Dispose of it when the call has ended. */
+export interface AgentLease extends Disposable {
+  client: AgentClient;
+}
+
+/**
+ * The one connection to the agent of a machine. It is taken up again (Hello RECONNECT) when it broke, and
+ * can be parked for a freeze; calls that come meanwhile wait.
+ */
+export interface AgentLink {
+  /** @throws SporeletError `unavailable` when the agent does not answer */
+  lease(signal?: AbortSignal): Promise<AgentLease>;
+  /**
+   * Sees to it that the guest's clock is right after a pause: by a new Hello now, or when the calls that go
+   * on over this connection have ended, since a new Hello would end them.
+   */
+  refresh(): void;
+  /**
+   * Runs `prepare`, parks the agent, and runs `frozen`; then takes the connection up again, also when
+   * something failed. Calls that still run when the agent is parked are ended.
+   */
+  whileParked<T>(
+    prepare: (client: AgentClient) => Promise<void>,
+    frozen: () => Promise<T>,
+    signal?: AbortSignal,
+  ): Promise<T>;
+  /** For good: the machine ends. */
+  close(): void;
+}
+
+export interface AgentLinkOptions {
+  machine: Machine;
+  name: string;
+  /** What every Exec sees; given to the agent again after a freeze. */
+  env: Record<string, string>;
+  /** A channel on which first contact went well. Without it the first lease makes contact. */
+  channel?: Duplex | undefined;
+}
+
+interface Current {
+  channel: Duplex;
+  /** HTTP/2 begins with the first call: a resume does not wait for it. */
+  connection?: AgentConnection;
+}
+
+export function createAgentLink({ machine, name, env, channel }: AgentLinkOptions): AgentLink {
+  let current: Current | undefined = channel && watched(channel);
+  let connecting: Promise<void> | undefined;
+  let parked: Promise<void> | undefined;
+  let calls = 0;
+  /** The guest's clock may be wrong: a new Hello is due. */
+  let stale = false;
+  let closed = false;
+
+  function watched(opened: Duplex): Current {
+    opened.once("close", () => {
+      if (current?.channel === opened) current = undefined;
+    });
+    opened.on("error", () => {}); // "close" follows.
+    return { channel: opened };
+  }
+
+  async function connect(): Promise<void> {
+    let last: unknown;
+    for (const timeoutMs of reconnectTimeoutsMs) {
+      if (closed) throw gone(name);
+      let opened: Duplex | undefined;
+      try {
+        opened = await machine.openChannel(AbortSignal.timeout(timeoutMs));
+        const hello = reconnectHello(env);
+        await firstContact(opened, hello, { timeoutMs });
+        current = watched(opened);
+        stale = false;
+        return;
+      } catch (error) {
+        // The agent may still have been at the end of its old connection, and taken the Hello for part of it.
+        last = error;
+        opened?.destroy();
+      }
+    }
+    throw new SporeletError({
+      code: "unavailable",
+      operation: "reach the agent of",
+      subject: name,
+      reason: last instanceof SporeletError ? last.reason : String(last),
+      hint: `sporectl logs ${name} shows the guest's console`,
+      cause: last,
+    });
+  }
+
+  async function park(signal?: AbortSignal): Promise<void> {
+    if (current === undefined) return;
+    const { channel: parking, connection } = current;
+    await machine.parkAgent(parking, signal);
+    await connection?.close();
+    if (current?.channel === parking) current = undefined;
+  }
+
+  function ensure(): Promise<void> {
+    if (closed) return Promise.reject(gone(name));
+    if (parked !== undefined) return parked;
+    if (current !== undefined && !(stale && calls === 0)) return Promise.resolve();
+    connecting ??= (async () => {
+      await park(AbortSignal.timeout(parkTimeoutMs));
+      await connect();
+    })().finally(() => {
+      connecting = undefined;
+    });
+    return connecting;
+  }
+
+  /** In the background: the next call meets, and tells, the same error. */
+  const ensureSoon = () => void ensure().catch(() => {});
+
+  return {
+    async lease(signal) {
+      while (current === undefined || parked !== undefined || (stale && calls === 0)) {
+        await unlessAborted(ensure(), signal);
+      }
+      current.connection ??= connectAgent(current.channel);
+      const { client } = current.connection;
+      calls += 1;
+      let ended = false;
+      return {
+        client,
+        [Symbol.dispose]() {
+          if (ended) return;
+          ended = true;
+          calls -= 1;
+          if (stale && calls === 0) ensureSoon();
+        },
+      };
+    },
+
+    refresh() {
+      stale = true;
+      if (calls === 0) ensureSoon();
+    },
+
+    async whileParked(prepare, frozen, signal) {
+      await ensure();
+      const { promise, resolve } = Promise.withResolvers<void>();
+      parked = promise;
+      try {
+        if (current === undefined) throw gone(name);
+        current.connection ??= connectAgent(current.channel);
+        await prepare(current.connection.client);
+        await park(signal);
+        return await frozen();
+      } finally {
+        parked = undefined;
+        resolve();
+        // The calls that ran were ended with the connection.
+        stale = true;
+        ensureSoon();
+      }
+    },
+
+    close() {
+      closed = true;
+      void current?.connection?.close();
+      current?.channel.destroy();
+      current = undefined;
+    },
+  };
+}
+
+function gone(name: string): SporeletError {
+  return new SporeletError({
+    code: "unavailable",
+    operation: "reach the agent of",
+    subject: name,
+    reason: "the machine has stopped",
+  });
+}

@@ -1,0 +1,108 @@
+import path from "node:path";
+import { firstContact } from "@sporelet/api";
+import { SporeletError } from "@sporelet/errors";
+import { cloneFile } from "@sporelet/host";
+import { createAgentLink } from "./agent-link.ts";
+import { identityHello } from "./identity.ts";
+import { dropEnvironment, watchEnd } from "./lifecycle.ts";
+import type { ManagedMachine } from "./machine.ts";
+import type { Node } from "./node.ts";
+import { publishPorts } from "./ports.ts";
+import { writeRecord } from "./record.ts";
+import { answered, keepEnvironment, type StartPlan } from "./start.ts";
+import { together } from "./together.ts";
+
+/** A guest clock that is off by more than this is set again, milliseconds. */
+const clockToleranceMs = 100;
+
+/**
+ * Starts the machine of a snapshot cold: its kernel, a clone of its disk and fresh memory. Handed over once
+ * its agent has answered. Whatever fails, or is aborted, is undone before this returns.
+ *
+ * @param machine as made by `enlist`
+ */
+export async function bootMachine(
+  node: Node,
+  machine: ManagedMachine,
+  plan: StartPlan,
+  options: { signal: AbortSignal; timeoutMs: number },
+): Promise<void> {
+  const { signal } = options;
+  const { snapshot, env, ports } = plan;
+  const { config, files } = snapshot;
+  const { id, record } = machine;
+  const { directory, runtimeDirectory } = record;
+  await using undo = new AsyncDisposableStack();
+  undo.defer(() => node.machines.delete(machine));
+  try {
+    signal.throwIfAborted();
+    undo.defer(() => node.store.machines.remove(id));
+    undo.defer(() => dropEnvironment(node, id));
+    await node.store.machines.create(id);
+    const disk = path.join(directory, "disk");
+    const [network, diskClone] = await together([
+      node.networks.take(config.shape.network, ports, signal).then((taken) => {
+        undo.defer(() => taken.release());
+        return taken;
+      }),
+      files.disk === undefined ? undefined : cloneFile(files.disk, disk, { signal }),
+      writeRecord(record),
+      keepEnvironment(node, id, env),
+    ]);
+    const vm = await node.vmm.boot(
+      {
+        id,
+        directory,
+        runtimeDirectory,
+        shape: config.shape,
+        kernel: files.kernel,
+        initramfs: files.initramfs,
+        kernelArguments: config.kernel.arguments,
+        memory: path.join(directory, "memory"),
+        disks: files.disk === undefined ? [] : [{ path: disk }],
+        ...(network.backend && { network: network.backend }),
+      },
+      signal,
+    );
+    undo.defer(() => vm.stop());
+    const startedAt = performance.now();
+    const channel = await vm.openChannel(signal);
+    const { identity } = record;
+    const hello = identityHello({ kind: "boot", identity, guest: network.guest, env });
+    const contact = firstContact(channel, hello, { signal, timeoutMs: options.timeoutMs });
+    const reply = await answered(vm, machine, contact);
+    const offMs = Math.abs(Number(reply.wallClockNs / 1_000_000n) - Date.now());
+    const agent = createAgentLink({ machine: vm, name: machine.name, env, channel });
+    undo.defer(() => agent.close());
+    if (offMs > clockToleranceMs) {
+      // The Hello waited for the guest while it booted, and then set the clock to the time of its writing.
+      agent.refresh();
+      (await agent.lease(signal))[Symbol.dispose]();
+    }
+    const agentAt = performance.now();
+    const published = await publishPorts(ports, network.record);
+    undo.defer(() => published.close());
+    const readyAt = performance.now();
+    await machine.update({
+      state: "running",
+      process: vm.record,
+      network: network.record,
+      ports: published.ports,
+      timings: {
+        readyMs: readyAt - plan.arrivedAt,
+        slotMs: startedAt - plan.arrivedAt,
+        loadMs: 0,
+        agentMs: agentAt - startedAt,
+        readyStageMs: readyAt - agentAt,
+      },
+      ...(diskClone && { diskClone }),
+    });
+    signal.throwIfAborted();
+    machine.live = { vm, agent, network, ports: published, alive: node.activity.begin() };
+    undo.move();
+    watchEnd(node, machine);
+    node.log.info("machine booted", { machine: machine.name, id, snapshot: plan.reference, pid: vm.pid });
+  } catch (error) {
+    throw SporeletError.from(error, { operation: "boot", subject: machine.name });
+  }
+}

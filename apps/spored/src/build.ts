@@ -1,0 +1,110 @@
+import { create } from "@bufbuild/protobuf";
+import type { HandlerContext } from "@connectrpc/connect";
+import { node as api } from "@sporelet/api";
+import { SporeletError } from "@sporelet/errors";
+import { guestNetwork } from "@sporelet/host";
+import type { BuildEvent as StepEvent } from "@sporelet/snapshot-builder";
+import { normalizeReference, type StoredSnapshot } from "@sporelet/store";
+import { createEventQueue } from "./event-queue.ts";
+import { snapshotMessage } from "./messages.ts";
+import type { Node } from "./node.ts";
+import { createQueues } from "./together.ts";
+
+const defaultTimeoutMs = 900_000;
+
+/** Serves Build. Builds of the same tag run one after the other: the later one finds what the earlier made. */
+export function createBuilds(node: Node) {
+  const queues = createQueues();
+
+  return async function* build(
+    request: api.BuildRequest,
+    context: HandlerContext,
+  ): AsyncGenerator<api.BuildEvent> {
+    const tag = normalizeReference(request.tag);
+    const layer = layerOf(request);
+    const events = createEventQueue<api.BuildEvent>();
+    const left = new AbortController();
+    const limit = AbortSignal.timeout(request.timeoutMs || defaultTimeoutMs);
+    const signal = AbortSignal.any([context.signal, node.shutdown, left.signal, limit]);
+    const onEvent = (event: StepEvent) => events.push(eventMessage(event));
+    const work = queues(tag, () => run(node, { request, tag, layer, signal, onEvent }));
+    const done = work.then(
+      (snapshot) => {
+        events.push(
+          create(api.BuildEventSchema, { event: { case: "result", value: snapshotMessage(snapshot) } }),
+        );
+        events.end();
+      },
+      (error: unknown) =>
+        events.end({ error: SporeletError.from(error, { operation: "build", subject: tag }) }),
+    );
+    try {
+      yield* events;
+    } finally {
+      // Whoever goes away has the build aborted, and what it had begun is cleared away before the call ends.
+      left.abort();
+      await done;
+    }
+  };
+}
+
+interface BuildPlan {
+  request: api.BuildRequest;
+  tag: string;
+  layer: 0 | 1;
+  signal: AbortSignal;
+  onEvent: (event: StepEvent) => void;
+}
+
+async function run(node: Node, { request, tag, layer, signal, onEvent }: BuildPlan): Promise<StoredSnapshot> {
+  signal.throwIfAborted();
+  // Loaded when it is needed: a spored that only resumes has no use for it.
+  const { buildLayer0, buildSnapshot } = await import("@sporelet/snapshot-builder");
+  const { store, vmm, runtimeDirectory } = node;
+  const noCache = request.noCache;
+  // Which accelerator works can only be told by running a guest.
+  const guest = await buildLayer0({ store, noCache, signal, onEvent });
+  const probe = await node.probes.best(guest);
+  const network = async () => {
+    const lease = await node.networks.take(node.networks.preferred, [], signal);
+    const { backend, guest: address } = lease;
+    if (backend === undefined || address === undefined) throw new Error("a network without a backend");
+    return { backend, guest: { mac: guestNetwork.mac, ...address }, release: () => lease.release() };
+  };
+  const alreadyTold = new Set(["kernel", "initramfs"]);
+  return await buildSnapshot({
+    path: request.path,
+    tag,
+    layer,
+    // Layer 0 was built anew a moment ago when that was asked for.
+    noCache,
+    store,
+    vmm,
+    probe,
+    network,
+    runtimeDirectory,
+    signal,
+    onEvent: (event) => {
+      if (event.case === "log" || !alreadyTold.has(event.id)) onEvent(event);
+    },
+  });
+}
+
+function layerOf({ layer, path }: api.BuildRequest): 0 | 1 {
+  if (layer === 0 || layer === 1) return layer;
+  throw new SporeletError({
+    code: "invalid_argument",
+    operation: "build",
+    subject: path,
+    reason: `there is no layer ${layer} to build, only 0 and 1`,
+    hint: "layers above are made of running machines: sporectl snapshot create",
+  });
+}
+
+function eventMessage(event: StepEvent): api.BuildEvent {
+  const value =
+    event.case === "step"
+      ? { case: "step" as const, value: create(api.BuildStepSchema, event) }
+      : { case: "log" as const, value: create(api.BuildLogSchema, event) };
+  return create(api.BuildEventSchema, { event: value });
+}

@@ -1,0 +1,92 @@
+import { rm } from "node:fs/promises";
+import path from "node:path";
+import type { MachineEnd } from "@sporelet/vmm";
+import type { ManagedMachine } from "./machine.ts";
+import type { Node } from "./node.ts";
+import type { MachineState } from "./record.ts";
+
+/** Follows a machine that now lives: when it ends by itself its record says why, or it goes with `--rm`. */
+export function watchEnd(node: Node, machine: ManagedMachine): void {
+  const { live } = machine;
+  if (live === undefined) return;
+  void live.vm.ended.then(async (end) => {
+    if (machine.ending || machine.live !== live) return;
+    node.log.info("machine ended", { machine: machine.name, id: machine.id, reason: end.reason });
+    await machine.exclusive(async () => {
+      if (machine.live === live) await retire(node, machine, outcomeOf(end));
+    });
+  });
+}
+
+/** The state of a machine that ended so. */
+export function outcomeOf(end: MachineEnd): { state: MachineState; failure?: string } {
+  switch (end.reason) {
+    case "guest":
+      return { state: "stopped", failure: `the guest ended it${end.detail ? ` (${end.detail})` : ""}` };
+    case "stopped":
+      return { state: "stopped" };
+    case "crashed":
+      return { state: "failed", failure: end.detail ?? "its VMM ended unexpectedly" };
+  }
+}
+
+/**
+ * Ends a machine's process and frees all it has but its directory; then its record says what became of it,
+ * or it is removed when it was started so.
+ */
+export async function retire(
+  node: Node,
+  machine: ManagedMachine,
+  outcome: { state: MachineState; failure?: string },
+): Promise<void> {
+  await release(node, machine);
+  if (machine.record.remove) return await forget(node, machine);
+  const { process: _gone, ...rest } = machine.record;
+  await machine.update({ ...rest, ...outcome, ports: [] }).catch((error) => {
+    node.log.error("record not written", error, { machine: machine.name });
+  });
+}
+
+/** Ends a machine and removes all that is left of it. */
+export async function destroy(node: Node, machine: ManagedMachine): Promise<void> {
+  await release(node, machine);
+  await forget(node, machine);
+}
+
+/** Each step is taken even when one before it failed: what cannot be freed must not keep the rest. */
+async function release(node: Node, machine: ManagedMachine): Promise<void> {
+  machine.ending = true;
+  const { live } = machine;
+  machine.live = undefined;
+  machine.stopped.abort();
+  const attempt = async (what: string, task: () => Promise<unknown>) => {
+    try {
+      await task();
+    } catch (error) {
+      node.log.error(what, error, { machine: machine.name, id: machine.id });
+    }
+  };
+  if (live !== undefined) {
+    live.agent.close();
+    await attempt("ports not closed", () => live.ports.close());
+    await attempt("VMM not stopped", () => live.vm.stop());
+    await attempt("network not released", () => live.network.release());
+    live.alive[Symbol.dispose]();
+  }
+  await attempt("environment not removed", () => dropEnvironment(node, machine.id));
+}
+
+async function forget(node: Node, machine: ManagedMachine): Promise<void> {
+  // The name is free once the machine cannot be found any more, not before its directory is gone.
+  await node.store.machines.remove(machine.id);
+  node.machines.delete(machine);
+}
+
+/** Where the environment given to a machine is kept: in memory (/run is a tmpfs), for this user alone. */
+export function environmentPath(node: Pick<Node, "runtimeDirectory">, id: string): string {
+  return path.join(node.runtimeDirectory, `${id}.env`);
+}
+
+export async function dropEnvironment(node: Pick<Node, "runtimeDirectory">, id: string): Promise<void> {
+  await rm(environmentPath(node, id), { force: true });
+}

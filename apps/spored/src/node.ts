@@ -1,0 +1,25 @@
+import type { Store } from "@sporelet/store";
+import type { Vmm } from "@sporelet/vmm";
+import type { Activity } from "./activity.ts";
+import type { Log } from "./log.ts";
+import type { Machines } from "./machines.ts";
+import type { Networks } from "./network.ts";
+import type { Probes } from "./probes.ts";
+
+/** What the parts of a running spored share. */
+export interface Node {
+  home: string;
+  /** Holds the sockets of spored and of the machines. */
+  runtimeDirectory: string;
+  store: Store;
+  vmm: Vmm;
+  probes: Probes;
+  networks: Networks;
+  machines: Machines;
+  activity: Activity;
+  log: Log;
+  /** Starts of machines that go on at the same time; see `startsAtOnce`. */
+  starts: <T>(task: () => Promise<T>) => Promise<T>;
+  /** Aborted when spored is told to end. */
+  shutdown: AbortSignal;
+}

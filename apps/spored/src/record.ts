@@ -1,0 +1,85 @@
+import { readFile, rename, writeFile } from "node:fs/promises";
+import path from "node:path";
+import type { Accelerator, DriverName, MachineRecord as VmmRecord } from "@sporelet/vmm";
+import type { Identity } from "./identity.ts";
+
+export type MachineState = "starting" | "running" | "paused" | "stopped" | "failed";
+
+export interface PortRecord {
+  hostAddress: string;
+  host: number;
+  guest: number;
+}
+
+export type NetworkRecord =
+  | { kind: "netns"; name: string; netns: string; tap: "tap0"; dns: string[] }
+  | { kind: "user"; forwards: { hostAddress: string; hostPort: number; guestPort: number }[] }
+  | { kind: "none" };
+
+export interface TimingsRecord {
+  readyMs: number;
+  slotMs: number;
+  loadMs: number;
+  agentMs: number;
+  readyStageMs: number;
+}
+
+/**
+ * What is kept of a machine in `machine.json` of its directory: enough to take it over, or to clear it away.
+ * Never in it: the environment given to the machine.
+ */
+export interface MachineRecord {
+  formatVersion: 1;
+  id: string;
+  name: string;
+  state: MachineState;
+  /** As the person wrote it. */
+  snapshot: string;
+  snapshotDigest: string;
+  /** ISO 8601, UTC. */
+  created: string;
+  origin: "boot" | "resume";
+  vmm: DriverName;
+  accelerator: Accelerator;
+  memoryBytes: number;
+  cpus: number;
+  diskBytes: number;
+  diskClone?: "reflink" | "copy";
+  directory: string;
+  runtimeDirectory: string;
+  network: NetworkRecord;
+  ports: PortRecord[];
+  identity: Identity;
+  /** Remove the machine when it stops. */
+  remove: boolean;
+  timings?: TimingsRecord;
+  /** What the driver needs to take the machine over; absent before its process exists. */
+  process?: VmmRecord;
+  /** Why it is `stopped` or `failed`. */
+  failure?: string;
+}
+
+export function recordPath(directory: string): string {
+  return path.join(directory, "machine.json");
+}
+
+/**
+ * Writes a record by rename, without fsync, which would cost the resume path milliseconds: what spored's own
+ * end leaves is in the page cache, and after a crash of the host the processes and namespaces that the
+ * record names are gone as well, so that a lost record loses nothing but a directory to sweep.
+ */
+export async function writeRecord(record: MachineRecord): Promise<void> {
+  const target = recordPath(record.directory);
+  await writeFile(`${target}.new`, JSON.stringify(record), { mode: 0o600 });
+  await rename(`${target}.new`, target);
+}
+
+/** The record in a machine's directory; undefined when there is none that can be read. */
+export async function readRecord(directory: string): Promise<MachineRecord | undefined> {
+  try {
+    const record = JSON.parse(await readFile(recordPath(directory), "utf8")) as MachineRecord;
+    return record.formatVersion === 1 && record.directory === directory ? record : undefined;
+  } catch {
+    return undefined;
+  }
+}

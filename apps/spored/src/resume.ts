@@ -1,0 +1,108 @@
+import path from "node:path";
+import { firstContact, helloFrame } from "@sporelet/api";
+import { SporeletError } from "@sporelet/errors";
+import { cloneFile } from "@sporelet/host";
+import { createAgentLink } from "./agent-link.ts";
+import { identityHello } from "./identity.ts";
+import { dropEnvironment, watchEnd } from "./lifecycle.ts";
+import type { ManagedMachine } from "./machine.ts";
+import type { Node } from "./node.ts";
+import { publishPorts } from "./ports.ts";
+import { writeRecord } from "./record.ts";
+import { answered, keepEnvironment, type StartPlan } from "./start.ts";
+import { together } from "./together.ts";
+
+/**
+ * Resumes one clone of a snapshot that passed the gate: takes a network and clones the disk side by side,
+ * starts the VMM, loads the state, and hands the machine over once its agent has said that it is unique and
+ * its ports are open. Whatever fails, or is aborted, is undone before this returns.
+ *
+ * @param machine as made by `enlist`
+ */
+export async function resumeClone(
+  node: Node,
+  machine: ManagedMachine,
+  plan: StartPlan,
+  signal: AbortSignal,
+): Promise<void> {
+  const { snapshot, env, ports } = plan;
+  const { config, files } = snapshot;
+  const { id, record } = machine;
+  const { directory, runtimeDirectory } = record;
+  await using undo = new AsyncDisposableStack();
+  undo.defer(() => node.machines.delete(machine));
+  try {
+    signal.throwIfAborted();
+    undo.defer(() => node.store.machines.remove(id));
+    undo.defer(() => dropEnvironment(node, id));
+    await node.store.machines.create(id);
+    const disk = path.join(directory, "disk");
+    const [network, diskClone] = await together([
+      node.networks.take(config.shape.network, ports, signal).then((taken) => {
+        undo.defer(() => taken.release());
+        return taken;
+      }),
+      files.disk === undefined ? undefined : cloneFile(files.disk, disk, { signal }),
+      // The record is there before the process: a later spored finds what this one began.
+      writeRecord(record),
+      keepEnvironment(node, id, env),
+    ]);
+    const slot = await node.vmm.prepare(
+      {
+        id,
+        directory,
+        runtimeDirectory,
+        shape: config.shape,
+        memory: files.memory,
+        vmstate: files.vmstate,
+        kernel: files.kernel,
+        initramfs: files.initramfs,
+        kernelArguments: config.kernel.arguments,
+        disks: files.disk === undefined ? [] : [{ path: disk }],
+        ...(network.backend && { network: network.backend }),
+      },
+      signal,
+    );
+    undo.use(slot); // Once it was resumed it owns nothing any more.
+    const slotAt = performance.now();
+    const { identity } = record;
+    const { hookTimeoutMs } = config;
+    const hello = identityHello({ kind: "resume", identity, guest: network.guest, env, hookTimeoutMs });
+    const { machine: vm, channel, loadedAt } = await slot.resume({ firstWords: helloFrame(hello), signal });
+    undo.defer(() => vm.stop());
+    await answered(vm, machine, firstContact(channel, "sent", { signal }));
+    const agentAt = performance.now();
+    const published = await publishPorts(ports, network.record);
+    undo.defer(() => published.close());
+    const readyAt = performance.now();
+    const timings = {
+      readyMs: readyAt - plan.arrivedAt,
+      slotMs: slotAt - plan.arrivedAt,
+      loadMs: loadedAt - slotAt,
+      agentMs: agentAt - loadedAt,
+      readyStageMs: readyAt - agentAt,
+    };
+    await machine.update({
+      state: "running",
+      process: vm.record,
+      network: network.record,
+      ports: published.ports,
+      timings,
+      ...(diskClone && { diskClone }),
+    });
+    signal.throwIfAborted();
+    const agent = createAgentLink({ machine: vm, name: machine.name, env, channel });
+    machine.live = { vm, agent, network, ports: published, alive: node.activity.begin() };
+    undo.move();
+    watchEnd(node, machine);
+    node.log.info("machine resumed", {
+      machine: machine.name,
+      id,
+      snapshot: plan.reference,
+      pid: vm.pid,
+      ...timings,
+    });
+  } catch (error) {
+    throw SporeletError.from(error, { operation: "resume", subject: machine.name });
+  }
+}

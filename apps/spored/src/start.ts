@@ -1,0 +1,90 @@
+import { writeFile } from "node:fs/promises";
+import path from "node:path";
+import { SporeletError } from "@sporelet/errors";
+import type { StoredSnapshot } from "@sporelet/store";
+import type { Machine as VmmMachine } from "@sporelet/vmm";
+import { newIdentity } from "./identity.ts";
+import { environmentPath } from "./lifecycle.ts";
+import { tailOfFile } from "./log-files.ts";
+import { createMachine, type ManagedMachine } from "./machine.ts";
+import type { Node } from "./node.ts";
+import type { MachineRecord, PortRecord } from "./record.ts";
+
+/** One machine that is to be started. */
+export interface StartPlan {
+  snapshot: StoredSnapshot;
+  /** As the person wrote it. */
+  reference: string;
+  name: string;
+  ports: readonly PortRecord[];
+  /** Secrets among it: given to the guest, never written into the record or the log. */
+  env: Record<string, string>;
+  /** Remove the machine when it stops. */
+  remove: boolean;
+  /** When the request arrived, on the clock of `performance.now()`. */
+  arrivedAt: number;
+}
+
+/** Puts a machine that is to be started among the others, so that its id and name are taken. */
+export function enlist(node: Node, plan: StartPlan, origin: MachineRecord["origin"]): ManagedMachine {
+  const { config, digest } = plan.snapshot;
+  const id = node.machines.newId();
+  const machine = createMachine({
+    formatVersion: 1,
+    id,
+    name: plan.name,
+    state: "starting",
+    snapshot: plan.reference,
+    snapshotDigest: digest,
+    created: new Date().toISOString(),
+    origin,
+    vmm: node.vmm.name,
+    accelerator: config.shape.accelerator,
+    memoryBytes: config.shape.memoryBytes,
+    cpus: config.shape.cpus,
+    diskBytes: config.files.disk?.sizeBytes ?? 0,
+    directory: node.store.machines.path(id),
+    runtimeDirectory: node.runtimeDirectory,
+    network: { kind: "none" },
+    ports: [],
+    identity: newIdentity(plan.name),
+    remove: plan.remove,
+  });
+  node.machines.add(machine);
+  return machine;
+}
+
+/** Keeps the environment where a later spored finds it; see `environmentPath`. */
+export async function keepEnvironment(node: Node, id: string, env: Record<string, string>): Promise<void> {
+  if (Object.keys(env).length === 0) return;
+  await writeFile(environmentPath(node, id), JSON.stringify(env), { mode: 0o600 });
+}
+
+/**
+ * Waits for the guest's first answer, but no longer than the machine lives.
+ * @throws SporeletError with the end of the guest's console when it does not answer
+ */
+export async function answered<T>(vm: VmmMachine, machine: ManagedMachine, answer: Promise<T>): Promise<T> {
+  let ended: string | undefined;
+  const end = vm.ended.then(({ reason, detail }) => {
+    ended = `the machine ended first (${detail ?? reason})`;
+    throw new Error(ended);
+  });
+  try {
+    return await Promise.race([answer, end]);
+  } catch (error) {
+    const context = { operation: `${machine.record.origin} the machine`, subject: machine.name };
+    const ours = SporeletError.from(error, context);
+    if (ended === undefined && ours.code !== "deadline_exceeded" && ours.code !== "unavailable") throw ours;
+    const console = await tailOfFile(path.join(machine.record.directory, "console.log"), 30).catch(() => "");
+    throw new SporeletError({
+      ...context,
+      code: ended === undefined ? ours.code : "guest_failed",
+      reason: ended ?? `its agent did not answer: ${ours.reason}`,
+      log: ours.log ?? (console || undefined),
+      cause: error,
+    });
+  } finally {
+    end.catch(() => {});
+  }
+}

@@ -1,0 +1,77 @@
+/**
+ * Waits until all promises have settled, then gives their values or throws the first error. Unlike
+ * Promise.all, nothing is still going on when it returns, so that what was made can be undone.
+ */
+export async function together<const T extends readonly unknown[]>(
+  promises: T,
+): Promise<{ -readonly [K in keyof T]: Awaited<T[K]> }> {
+  let failure: { error: unknown } | undefined;
+  const watched = promises.map((promise) =>
+    Promise.resolve(promise).catch((error: unknown) => {
+      failure ??= { error };
+    }),
+  );
+  const values = await Promise.all(watched);
+  if (failure !== undefined) throw failure.error;
+  return values as { -readonly [K in keyof T]: Awaited<T[K]> };
+}
+
+/** Lets at most `limit` tasks run at a time, in the order of their coming. */
+export function createGate(limit: number): <T>(task: () => Promise<T>) => Promise<T> {
+  let free = limit;
+  const waiting: (() => void)[] = [];
+  return async (task) => {
+    if (free > 0) free -= 1;
+    else await new Promise<void>((resolve) => waiting.push(resolve));
+    try {
+      return await task();
+    } finally {
+      // The place passes straight to the next one.
+      const next = waiting.shift();
+      if (next) next();
+      else free += 1;
+    }
+  };
+}
+
+/** Runs tasks with the same key one after the other, others side by side. */
+export function createQueues(): <T>(key: string, task: () => Promise<T>) => Promise<T> {
+  const gates = new Map<string, { run: ReturnType<typeof createGate>; users: number }>();
+  return async (key, task) => {
+    const gate = gates.get(key) ?? { run: createGate(1), users: 0 };
+    gates.set(key, gate);
+    gate.users += 1;
+    try {
+      return await gate.run(task);
+    } finally {
+      gate.users -= 1;
+      if (gate.users === 0) gates.delete(key);
+    }
+  };
+}
+
+/** Results in the order in which they come; when one fails, that error, after the results before it. */
+export async function* asTheyCome<T>(promises: readonly Promise<T>[]): AsyncGenerator<T> {
+  const pending = new Map(
+    promises.map((promise, index) => [index, promise.then((value) => ({ index, value }))]),
+  );
+  while (pending.size > 0) {
+    const { index, value } = await Promise.race(pending.values());
+    pending.delete(index);
+    yield value;
+  }
+}
+
+/** Waits for a promise that goes on for others, but no longer than the signal allows. */
+export async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return await promise;
+  const { promise: aborted, reject } = Promise.withResolvers<never>();
+  const abort = () => reject(signal.reason);
+  if (signal.aborted) abort();
+  else signal.addEventListener("abort", abort, { once: true });
+  try {
+    return await Promise.race([promise, aborted]);
+  } finally {
+    signal.removeEventListener("abort", abort);
+  }
+}
