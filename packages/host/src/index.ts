@@ -5,6 +5,17 @@ export { type Extent, nonZeroRuns, pageBytes } from "./files/pages.ts";
 export { privatePageRuns } from "./memory/pagemap.ts";
 export { copyProcessMemory, type MemoryUse, memoryUse, readProcessMemory } from "./memory/process-memory.ts";
 export type { MappedRegion } from "./memory/runs.ts";
+export { guestNetwork } from "./network/addresses.ts";
+export { inNetns, type NetnsHandle, openNetns } from "./network/netns.ts";
+export {
+  type CloneNetwork,
+  canUseNetns,
+  createNetworkPool,
+  type NetworkPool,
+  type NetworkPoolOptions,
+} from "./network/pool.ts";
+export { listenerOf } from "./ports/listener.ts";
+export { type PublishedPort, type PublishOptions, publishPort } from "./ports/publish.ts";
 export { type ProcessResult, processStartTicks, type RunProcessOptions, runProcess } from "./process.ts";
 export { installCommand, installHint } from "./programs.ts";
 export { makeRuntimeDirectory, ownerOf, runtimeDirectoryOf } from "./runtime-directory.ts";

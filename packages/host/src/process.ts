@@ -3,6 +3,7 @@ import { readFile } from "node:fs/promises";
 import type { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { SporeletError } from "@sporelet/errors";
+import { inNetns } from "./network/netns.ts";
 import { lineSplitter, Output } from "./output.ts";
 import { installHint } from "./programs.ts";
 
@@ -22,6 +23,8 @@ export interface RunProcessOptions {
   onLine?: ((source: "stdout" | "stderr", line: string) => void) | undefined;
   /** Exit codes that are not failures. Default: [0]. */
   ok?: readonly number[] | undefined;
+  /** Path of a network namespace to run it in; everything else stays this process's. */
+  netns?: string | undefined;
   /** How long the program has to end after SIGTERM before SIGKILL. Default: 3000. */
   killGraceMs?: number | undefined;
 }
@@ -59,12 +62,15 @@ export async function runProcess(
   const signal = AbortSignal.any([...(options.signal ? [options.signal] : []), ...timeout]);
   if (signal.aborted) throw SporeletError.from(signal.reason, { operation });
 
-  const child = spawn(program, args, {
-    cwd: options.cwd,
-    env: options.env,
-    detached: true,
-    stdio: [options.stdin === undefined ? "ignore" : "pipe", "pipe", "pipe"],
-  });
+  const start = () =>
+    spawn(program, args, {
+      cwd: options.cwd,
+      env: options.env,
+      detached: true,
+      stdio: [options.stdin === undefined ? "ignore" : "pipe", "pipe", "pipe"],
+    });
+  // spawn forks before it returns, and a child begins in the namespace of the thread that forked it.
+  const child = options.netns === undefined ? start() : inNetns(options.netns, start);
   const stdout = new Output(stdoutLimitBytes);
   const stderr = new Output(stderrLimitBytes);
   const collect = (source: "stdout" | "stderr", output: Output, stream: Readable | null) => {

@@ -2,8 +2,8 @@
  * System calls that Node has no function for, by koffi, a foreign function interface for Node.
  *
  * koffi is loaded at the first use (about 10 ms), so that commands that need none of this do not pay for it;
- * `loadSyscalls` loads it ahead of time. All calls here run on the calling thread: only calls that do not
- * wait for anything belong here.
+ * `loadSyscalls` loads it ahead of time. The calls run on the calling thread, and wait for nothing; those that
+ * may wait return a promise and run on a thread of their own.
  */
 import { createRequire } from "node:module";
 import { getSystemErrorName } from "node:util";
@@ -13,6 +13,8 @@ interface Libc {
   fallocate(fd: number, mode: number, offset: number, length: number): number;
   ioctl(fd: number, request: number, argument: Uint8Array): number;
   setns(fd: number, type: number): number;
+  socket(domain: number, type: number, protocol: number): number;
+  flock: { async(fd: number, operation: number, done: (error: unknown, result: number) => void): void };
 }
 
 type Koffi = typeof import("koffi");
@@ -34,6 +36,8 @@ function load(): { koffi: Koffi; libc: Libc } {
         fallocate: c.func("int fallocate(int fd, int mode, int64_t offset, int64_t length)"),
         ioctl: c.func("int ioctl(int fd, unsigned long request, void *argument)"),
         setns: c.func("int setns(int fd, int nstype)"),
+        socket: c.func("int socket(int domain, int type, int protocol)"),
+        flock: c.func("int flock(int fd, int operation)") as unknown as Libc["flock"],
       },
     };
   }
@@ -125,4 +129,37 @@ export function inNetworkNamespace<T>(netns: number, home: number, action: () =>
 /** Address of a buffer's memory, for structures that hold pointers. Valid while the buffer is referenced. */
 export function addressOf(buffer: Uint8Array): bigint {
   return load().koffi.address(buffer) as bigint;
+}
+
+// The same on x86-64 and arm64: include/uapi/asm-generic/fcntl.h, include/linux/net.h, socket(2).
+const AF_INET = 2;
+const AF_INET6 = 10;
+const SOCK_STREAM = 1;
+const SOCK_NONBLOCK = 0o4000;
+const SOCK_CLOEXEC = 0o2000000;
+
+/** socket(2): a TCP socket that is not connected yet. It belongs to the network namespace of its creation. */
+export function tcpSocket(family: 4 | 6): number {
+  const { koffi, libc } = load();
+  const type = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
+  const fd = libc.socket(family === 4 ? AF_INET : AF_INET6, type, 0);
+  if (fd < 0) throw systemError(koffi, "socket");
+  return fd;
+}
+
+const LOCK_EX = 2;
+
+/**
+ * flock(2), waiting on another thread until the lock is free. It belongs to the open file: closing it, or
+ * the end of the process however it ends, gives it back. Only for locks that nobody keeps for long.
+ */
+export function lockFile(fd: number): Promise<void> {
+  const { koffi, libc } = load();
+  return new Promise((resolve, reject) => {
+    libc.flock.async(fd, LOCK_EX, (error: unknown, result: number) => {
+      if (error) reject(error);
+      else if (result === 0) resolve();
+      else reject(systemError(koffi, "flock"));
+    });
+  });
 }

@@ -1,3 +1,4 @@
 /** Fixtures that other packages' tests use too. */
 export { temporaryDirectory } from "./directory.ts";
+export { type TestNetns, testNetns, whyNoNetns } from "./netns.ts";
 export { mountXfs, whyNoMounts } from "./xfs.ts";

@@ -1,0 +1,136 @@
+import { SporeletError } from "@sporelet/errors";
+import { loadSyscalls } from "../syscalls.ts";
+import { parseNamespaceName, tapName } from "./addresses.ts";
+import { nameServers } from "./dns.ts";
+import { hostNetwork } from "./host-rules.ts";
+import { createNamespaces, namespacesOf, netnsDirectory, removeNamespaces } from "./namespaces.ts";
+
+/** A clone's own network: a namespace with a tap device whose guest reaches the outside by NAT. */
+export interface CloneNetwork {
+  /** `spore-OWNER-N`. */
+  name: string;
+  /** Path of the namespace: /run/netns/NAME. */
+  netns: string;
+  tap: "tap0";
+  /** Name servers for the guest: the host's; may be none. */
+  dns: string[];
+}
+
+export interface NetworkPoolOptions {
+  /** Eight hex digits that tell this pool's namespaces from those of others, see `ownerOf`. */
+  owner: string;
+  /** Networks to keep ready. Default: 4. 0 makes each when it is asked for. */
+  spare?: number;
+  /** Path of the namespace to link to instead of the process's own: for tests. */
+  hostNetns?: string;
+}
+
+/** Networks for clones, some of them always made ahead. */
+export interface NetworkPool {
+  /**
+   * A network that nobody else has: at once when one is ready, otherwise in some 20 ms.
+   *
+   * @throws SporeletError `unsupported` when a program is missing, `permission_denied`, `resource_exhausted`.
+   */
+  take(signal?: AbortSignal): Promise<CloneNetwork>;
+  /** Removes a network. Processes in it lose their link to the outside. */
+  release(network: Pick<CloneNetwork, "name">): Promise<void>;
+  /** A network that this owner made before a restart; undefined when it is gone. */
+  adopt(name: string): Promise<CloneNetwork | undefined>;
+  /** Removes this owner's networks that are neither in `keep`, nor taken or adopted, nor ready. */
+  sweep(keep: Iterable<string>): Promise<string[]>;
+  /** Resolves when as many are ready as are to be kept. */
+  filled(): Promise<void>;
+  /** Removes the networks that are ready. Those that were taken stay. */
+  close(): Promise<void>;
+}
+
+/** Whether this process may make network namespaces and tap devices. */
+export function canUseNetns(): boolean {
+  return process.getuid?.() === 0;
+}
+
+export function createNetworkPool({ owner, spare = 4, hostNetns }: NetworkPoolOptions): NetworkPool {
+  if (!/^[0-9a-f]{8}$/.test(owner)) throw new TypeError(`not an owner of networks: ${owner}`);
+  loadSyscalls(); // Not in the middle of the first resume.
+  const host = hostNetwork(hostNetns);
+  const ready: string[] = [];
+  /** Handed out, or about to be ready. */
+  const used = new Set<string>();
+  let filling: Promise<void> | undefined;
+  let closed = false;
+
+  const networkOf = async (name: string): Promise<CloneNetwork> => ({
+    name,
+    netns: `${netnsDirectory}/${name}`,
+    tap: tapName,
+    dns: await nameServers(),
+  });
+
+  const fill = async () => {
+    while (!closed && ready.length < spare) {
+      const names = await createNamespaces(host, owner, spare - ready.length);
+      if (closed) await removeNamespaces(host, names);
+      else ready.push(...names);
+    }
+  };
+  // One at a time. A failure is no loss: `take` makes what it needs and meets the same error, which it reports.
+  const fillInBackground = (): Promise<void> => {
+    filling ??= fill()
+      .catch(() => {})
+      .finally(() => {
+        filling = undefined;
+      });
+    return filling;
+  };
+  if (spare > 0) void fillInBackground();
+
+  return {
+    async take(signal) {
+      signal?.throwIfAborted();
+      if (closed) throw poolClosed();
+      let name = ready.shift();
+      if (spare > 0) void fillInBackground();
+      name ??= (await createNamespaces(host, owner, 1, signal))[0];
+      if (name === undefined) throw poolClosed();
+      used.add(name);
+      return networkOf(name);
+    },
+
+    async release({ name }) {
+      used.delete(name);
+      await removeNamespaces(host, [name]);
+    },
+
+    async adopt(name) {
+      if (parseNamespaceName(name)?.owner !== owner) return undefined;
+      if (!(await namespacesOf(owner)).includes(name)) return undefined;
+      used.add(name);
+      return networkOf(name);
+    },
+
+    async sweep(keep) {
+      await filling; // Those that are being made look like leftovers.
+      const kept = new Set([...keep, ...used, ...ready]);
+      const leftovers = (await namespacesOf(owner)).filter((name) => !kept.has(name));
+      await removeNamespaces(host, leftovers);
+      return leftovers;
+    },
+
+    filled: () => (spare > 0 ? fillInBackground() : Promise.resolve()),
+
+    async close() {
+      closed = true;
+      await filling;
+      await removeNamespaces(host, ready.splice(0));
+    },
+  };
+}
+
+function poolClosed(): SporeletError {
+  return new SporeletError({
+    code: "failed_precondition",
+    operation: "make a network for a clone",
+    reason: "the networks are being removed",
+  });
+}
