@@ -137,13 +137,13 @@ async function imagesDisk(
   const { diskBytes } = project.config.machine;
   const rootfsStep = startStep("rootfs", onEvent);
   const imagesStep = startStep("images", onEvent);
-  const rootfsPart = rootfsKey(layer0.release, diskBytes);
+  const rootfsPart = rootfsKey(layer0.release);
   const [rootfs, images] = await together(buildSignal, [
     async (signal: AbortSignal) => {
       const entry = await store.cache.getOrCreate(
         "rootfs",
         rootfsPart,
-        (directory) => buildRootfs(directory, { layer0, diskBytes, step: rootfsStep, signal }),
+        (directory) => buildRootfs(directory, { layer0, step: rootfsStep, signal }),
         { signal, refresh },
       );
       rootfsStep[entry.cached ? "cached" : "done"]();
@@ -167,7 +167,7 @@ async function imagesDisk(
       return built;
     },
   ] as const);
-  const key = imagesDiskKey(rootfsPart, images);
+  const key = imagesDiskKey(rootfsPart, diskBytes, images);
   const entry = await store.cache.getOrCreate(
     "images",
     key,
@@ -177,6 +177,7 @@ async function imagesDisk(
         accelerator,
         layer0,
         rootfs: join(rootfs.directory, "disk"),
+        diskBytes,
         images,
         runtimeDirectory: options.runtimeDirectory,
         step: imagesStep,

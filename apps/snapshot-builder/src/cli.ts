@@ -3,7 +3,7 @@
  * Builds without spored, for those who work on the builder: `node src/cli.ts [--layer 0] [--no-cache]
  * [--store DIR] PATH [TAG]`. User-mode network; everything else is what spored does.
  */
-import { mkdir } from "node:fs/promises";
+import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { SporeletError } from "@sporelet/errors";
@@ -27,18 +27,17 @@ const cancelled = new AbortController();
 for (const name of ["SIGINT", "SIGTERM"] as const) process.once(name, () => cancelled.abort());
 
 try {
-  await mkdir(values.store, { recursive: true });
+  const cacheDirectory = join(values.store, "probe");
+  await mkdir(cacheDirectory, { recursive: true });
   const store = await openStore({ root: values.store });
   const runtimeDirectory = `/tmp/sporelet-builder-${process.pid}`;
   await using cleanup = new AsyncDisposableStack();
   await mkdir(runtimeDirectory, { mode: 0o700 });
-  cleanup.defer(async () =>
-    (await import("node:fs/promises")).rm(runtimeDirectory, { recursive: true, force: true }),
-  );
+  cleanup.defer(async () => rm(runtimeDirectory, { recursive: true, force: true }));
   const vmm = createQemu();
   const { signal } = cancelled;
   const guest = await buildLayer0({ store, signal });
-  const probe = await vmm.probe({ guest, cacheDirectory: join(values.store, "probe"), signal });
+  const probe = await vmm.probe({ guest, cacheDirectory, signal });
   const snapshot = await buildSnapshot({
     path,
     tag,
@@ -66,7 +65,7 @@ try {
   );
 } catch (error) {
   const { message, hint, log } = SporeletError.from(error, { operation: "build", subject: path });
-  process.stderr.write([message, hint, log].filter(Boolean).join("\n") + "\n");
+  process.stderr.write(`${[message, hint, log].filter(Boolean).join("\n")}\n`);
   process.exitCode = 1;
 }
 

@@ -6,7 +6,7 @@ import type { SnapshotDraft } from "@sporelet/store";
 import type { MachineShape } from "@sporelet/vmm";
 import { type OnBuildEvent, startStep } from "./events.ts";
 import type { Layer0 } from "./layer0/build.ts";
-import type { GuestMachine } from "./vm/guest-machine.ts";
+import { calling, type GuestMachine } from "./vm/guest-machine.ts";
 
 export interface FreezeOptions {
   /** Its memory (and disk) are files of the draft already. */
@@ -39,9 +39,9 @@ export async function freeze({
   const step = startStep("freeze", onEvent);
   const path = (name: string) => join(draft.directory, name);
   step.progress(0.1, "quiescing the guest");
-  const { error } = await guest.client.quiesce(
-    { hookTimeoutMs, dropCaches: true, trim: true },
-    { signal: AbortSignal.any([signal, AbortSignal.timeout(quiesceTimeoutMs)]) },
+  const limit = AbortSignal.any([signal, AbortSignal.timeout(quiesceTimeoutMs)]);
+  const { error } = await calling("quiesce the guest", () =>
+    guest.client.quiesce({ hookTimeoutMs, dropCaches: true, trim: true }, { signal: limit }),
   );
   if (error !== undefined) {
     throw new SporeletError({

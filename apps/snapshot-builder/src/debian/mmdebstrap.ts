@@ -55,13 +55,12 @@ const timeoutMs = 1_200_000;
 export async function bootstrap(options: BootstrapOptions): Promise<void> {
   const scratch = await mkdtemp(join(options.scratch, "mmdebstrap-"));
   const tail: string[] = [];
-  let fraction = 0;
   const onLine = (_: string, line: string) => {
     tail.push(line);
     if (tail.length > 200) tail.shift();
     options.onLine?.(line);
-    fraction = milestones.find(([pattern]) => pattern.test(line))?.[1] ?? fraction;
-    if (line.startsWith("I: ")) options.onProgress?.(fraction, line.slice(3));
+    const fraction = milestones.find(([pattern]) => pattern.test(line))?.[1];
+    if (fraction !== undefined) options.onProgress?.(fraction, line.replace(/^I: /, "").replace(/\.+$/, ""));
   };
   // mmdebstrap lays /usr out merged; that package says so, and spares the one that would do it, with all of perl.
   const packages = ["usr-is-merged", ...options.packages];

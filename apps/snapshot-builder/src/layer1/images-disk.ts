@@ -10,7 +10,7 @@ import type { Accelerator, Vmm } from "@sporelet/vmm";
 import type { Step } from "../events.ts";
 import type { BuiltImage } from "../images/build.ts";
 import type { Layer0 } from "../layer0/build.ts";
-import { writeDisk } from "../rootfs/disk.ts";
+import { growDisk, writeDisk } from "../rootfs/disk.ts";
 import { bootGuest } from "../vm/guest-machine.ts";
 
 export interface ImagesDiskOptions {
@@ -19,6 +19,7 @@ export interface ImagesDiskOptions {
   layer0: Layer0;
   /** Disk with the root file system; it is copied. */
   rootfs: string;
+  diskBytes: number;
   images: readonly Pick<BuiltImage, "name" | "archive">[];
   runtimeDirectory: string;
   step: Step;
@@ -43,6 +44,7 @@ export async function buildImagesDisk(directory: string, options: ImagesDiskOpti
   const media = join(directory, "media");
   try {
     await cloneFile(options.rootfs, disk, { signal });
+    await growDisk(disk, options.diskBytes, signal);
     await writeMedia(images, directory, media, signal);
     await using guest = await bootGuest({
       vmm: options.vmm,

@@ -9,7 +9,7 @@ import { type Frozen, freeze } from "../freeze.ts";
 import type { Layer0 } from "../layer0/build.ts";
 import type { Project } from "../project/load.ts";
 import { composeCommand } from "../rootfs/content.ts";
-import { bootGuest } from "../vm/guest-machine.ts";
+import { bootGuest, calling } from "../vm/guest-machine.ts";
 import type { NetworkLease } from "../vm/network.ts";
 import { sendProject } from "./project-files.ts";
 
@@ -55,7 +55,7 @@ export async function warmAndFreeze(options: WarmOptions): Promise<Warmed> {
     signal,
   });
   boot.progress(0.5, "waiting for dockerd");
-  await sendProject(guest.client, project, signal);
+  await calling("copy the project into the guest", () => sendProject(guest.client, project, signal));
   await guest.serviceReady("dockerd", signal);
   boot.done();
 

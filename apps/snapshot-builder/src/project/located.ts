@@ -82,16 +82,25 @@ function locate(written: Node | null, path: string, parentOffset: number, contex
     fail,
     members(known) {
       const members = new Map<string, Located>();
+      const merged: Located[] = [];
       if (isEmpty(node)) return members;
       if (!isMap(node)) return fail(`${what} must be a mapping, not ${found()}`);
       for (const pair of node.items) {
         const key = pair.key as Node;
-        const name = isScalar(key) ? String(key.value) : shown(key);
+        const name = isScalar(key) ? String(key.source ?? key.value) : shown(key);
+        if (name === "<<" && known === undefined) {
+          merged.push(locate(pair.value as Node | null, path, offset, context));
+          continue;
+        }
         if (known !== undefined && !known.includes(name)) {
           failAt(key.range?.[0] ?? offset, `unknown key "${name}"`, suggestion(name, known));
         }
         const child = path === "" ? name : `${path}.${name}`;
         members.set(name, locate(pair.value as Node | null, child, key.range?.[0] ?? offset, context));
+      }
+      // What the mapping says itself comes before what it merges, and earlier merges before later ones.
+      for (const one of merged.flatMap((value) => (value.isList() ? value.items() : [value]))) {
+        for (const [name, value] of one.members()) if (!members.has(name)) members.set(name, value);
       }
       return members;
     },

@@ -7,6 +7,7 @@ import { bootstrap } from "../debian/mmdebstrap.ts";
 import { suite } from "../debian/sources.ts";
 import type { Step } from "../events.ts";
 import type { Layer0 } from "../layer0/build.ts";
+import { minDiskBytes } from "../project/config.ts";
 import {
   moduleDirectories,
   rootfsDirectories,
@@ -18,7 +19,6 @@ import { writeDisk } from "./disk.ts";
 
 export interface RootfsOptions {
   layer0: Pick<Layer0, "release" | "modulesDirectory">;
-  diskBytes: number;
   step: Step;
   signal?: AbortSignal | undefined;
 }
@@ -26,11 +26,13 @@ export interface RootfsOptions {
 /** Raised when the result changes without any of the inputs below changing. */
 const format = 1;
 
-/** All that the root file system depends on: no Compose file, no image, no agent (that is in the initramfs). */
-export function rootfsKey(release: string, diskBytes: number): string {
+/**
+ * All that the root file system depends on: no Compose file, no image, no agent (that is in the initramfs), and
+ * not the disk's size either, to which the image is grown later.
+ */
+export function rootfsKey(release: string): string {
   return cacheKey("rootfs", format, {
     release,
-    diskBytes,
     suite,
     packages: rootfsPackages,
     exclude: rootfsExclude,
@@ -42,7 +44,7 @@ export function rootfsKey(release: string, diskBytes: number): string {
 
 /** Writes `disk` into `directory`. */
 export async function buildRootfs(directory: string, options: RootfsOptions): Promise<void> {
-  const { layer0, diskBytes, step, signal } = options;
+  const { layer0, step, signal } = options;
   const root = join(directory, "root");
   try {
     await bootstrap({
@@ -59,7 +61,7 @@ export async function buildRootfs(directory: string, options: RootfsOptions): Pr
     await addModules(root, layer0, signal);
     await addFiles(root);
     step.progress(0.93, "writing the disk image");
-    await writeDisk(root, join(directory, "disk"), { sizeBytes: diskBytes, label: "sporelet", signal });
+    await writeDisk(root, join(directory, "disk"), { sizeBytes: minDiskBytes, label: "sporelet", signal });
   } finally {
     await rm(root, { recursive: true, force: true });
   }

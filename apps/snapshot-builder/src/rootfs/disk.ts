@@ -1,5 +1,5 @@
 /** ext4 images filled from a directory, without mounting anything. */
-import { rm, truncate, writeFile } from "node:fs/promises";
+import { rm, stat, truncate, writeFile } from "node:fs/promises";
 import { SporeletError } from "@sporelet/errors";
 import { punchZeroPages, runProcess } from "@sporelet/host";
 
@@ -48,6 +48,18 @@ export async function writeDisk(root: string, target: string, options: DiskOptio
     throw tooSmall(error, sizeBytes) ?? error;
   }
   await punchZeroPages(target, signal);
+}
+
+/** Grows an image and the file system in it, which nobody uses. Cheap: nothing is moved. */
+export async function growDisk(
+  path: string,
+  sizeBytes: number,
+  signal?: AbortSignal | undefined,
+): Promise<void> {
+  if ((await stat(path)).size >= sizeBytes) return;
+  await truncate(path, sizeBytes);
+  const argv = ["resize2fs", "-f", path];
+  await runProcess(argv, { operation: "grow a disk image", signal, timeoutMs: 300_000 });
 }
 
 /** libext2fs: "Could not allocate block in ext2 filesystem", "Could not allocate inode…". */

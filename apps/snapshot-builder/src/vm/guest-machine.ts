@@ -2,7 +2,7 @@
 import { randomBytes, randomUUID } from "node:crypto";
 import { mkdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { type AgentClient, agent, connectAgent, firstContact } from "@sporelet/api";
+import { type AgentClient, agent, connectAgent, firstContact, fromConnectError } from "@sporelet/api";
 import { SporeletError } from "@sporelet/errors";
 import type { Machine, MachineFiles, MachineShape, Vmm } from "@sporelet/vmm";
 import type { Layer0 } from "../layer0/build.ts";
@@ -122,8 +122,8 @@ export async function bootGuest(options: GuestMachineOptions): Promise<GuestMach
       },
       async shutdown(waiting) {
         const limit = AbortSignal.any([waiting, AbortSignal.timeout(shutdownTimeoutMs)]);
-        await connection.client.shutdown({}, { signal: limit });
-        await aborted(machine.ended, limit);
+        await calling("shut the guest down", () => connection.client.shutdown({}, { signal: limit }));
+        await settled(machine.ended, limit);
       },
       [Symbol.asyncDispose]: () => owned.disposeAsync(),
     };
@@ -144,7 +144,17 @@ export async function bootGuest(options: GuestMachineOptions): Promise<GuestMach
   }
 }
 
-async function aborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+/** Calls the agent; what goes wrong says what was being done. */
+export async function calling<T>(operation: string, call: () => Promise<T>): Promise<T> {
+  try {
+    return await call();
+  } catch (error) {
+    throw fromConnectError(error, { operation });
+  }
+}
+
+/** Waits no longer than the signal allows. */
+async function settled<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
   const { promise: abort, reject } = Promise.withResolvers<never>();
   const onAbort = () => reject(signal.reason);
   signal.addEventListener("abort", onAbort, { once: true });
