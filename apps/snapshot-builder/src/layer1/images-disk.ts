@@ -33,8 +33,18 @@ const loadTimeoutMs = 1_200_000;
 const format = 1;
 
 /** All that the disk depends on. The agent and the kernel work on it, but leave nothing of theirs there. */
-export function imagesDiskKey(rootfs: string, images: readonly Pick<BuiltImage, "name" | "key">[]): string {
-  return cacheKey("images", format, rootfs, [...images].map(({ name, key }) => `${name} ${key}`).sort());
+export function imagesDiskKey(
+  rootfs: string,
+  diskBytes: number,
+  images: readonly Pick<BuiltImage, "name" | "key">[],
+): string {
+  return cacheKey(
+    "images",
+    format,
+    rootfs,
+    diskBytes,
+    [...images].map(({ name, key }) => `${name} ${key}`).sort(),
+  );
 }
 
 /** Writes `disk` into `directory`. */
