@@ -79,6 +79,8 @@ describe("runProcess", () => {
     const error = await failure(runProcess(["sh", "-c", script], options));
     expect(error.code).toBe("cancelled");
     expect(child).toBeGreaterThan(1);
+    // It closes its descriptors a moment before it has ended; nothing but the kernel is left to wait for.
+    await runProcess(["tail", `--pid=${child}`, "-f", "/dev/null"], { operation, timeoutMs: 10_000 });
     expect(await processStartTicks(child ?? 0)).toBeUndefined();
   });
 

@@ -4,6 +4,7 @@ import { parseNamespaceName, tapName } from "./addresses.ts";
 import { nameServers } from "./dns.ts";
 import { hostNetwork } from "./host-rules.ts";
 import { createNamespaces, namespacesOf, netnsDirectory, removeNamespaces } from "./namespaces.ts";
+import { createSupply } from "./supply.ts";
 
 /** A clone's own network: a namespace with a tap device whose guest reaches the outside by NAT. */
 export interface CloneNetwork {
@@ -54,47 +55,29 @@ export function createNetworkPool({ owner, spare = 4, hostNetns }: NetworkPoolOp
   if (!/^[0-9a-f]{8}$/.test(owner)) throw new TypeError(`not an owner of networks: ${owner}`);
   loadSyscalls(); // Not in the middle of the first resume.
   const host = hostNetwork(hostNetns);
-  const ready: string[] = [];
-  /** Handed out, or about to be ready. */
+  const supply = createSupply(
+    {
+      make: (count) => createNamespaces(host, owner, count),
+      remove: (names) => removeNamespaces(host, names),
+    },
+    spare,
+  );
+  /** Handed out. */
   const used = new Set<string>();
-  let filling: Promise<void> | undefined;
-  let closed = false;
+  if (spare > 0) void supply.fill();
 
-  const networkOf = async (name: string): Promise<CloneNetwork> => ({
-    name,
-    netns: `${netnsDirectory}/${name}`,
-    tap: tapName,
-    dns: await nameServers(),
-  });
-
-  const fill = async () => {
-    while (!closed && ready.length < spare) {
-      const names = await createNamespaces(host, owner, spare - ready.length);
-      if (closed) await removeNamespaces(host, names);
-      else ready.push(...names);
-    }
+  const handOut = async (name: string): Promise<CloneNetwork> => {
+    used.add(name);
+    return { name, netns: `${netnsDirectory}/${name}`, tap: tapName, dns: await nameServers() };
   };
-  // One at a time. A failure is no loss: `take` makes what it needs and meets the same error, which it reports.
-  const fillInBackground = (): Promise<void> => {
-    filling ??= fill()
-      .catch(() => {})
-      .finally(() => {
-        filling = undefined;
-      });
-    return filling;
-  };
-  if (spare > 0) void fillInBackground();
 
   return {
     async take(signal) {
-      signal?.throwIfAborted();
-      if (closed) throw poolClosed();
-      let name = ready.shift();
-      if (spare > 0) void fillInBackground();
-      name ??= (await createNamespaces(host, owner, 1, signal))[0];
-      if (name === undefined) throw poolClosed();
-      used.add(name);
-      return networkOf(name);
+      try {
+        return await handOut(await supply.take(signal));
+      } catch (error) {
+        throw SporeletError.from(error, { operation: "make a network for a clone" });
+      }
     },
 
     async release({ name }) {
@@ -104,26 +87,19 @@ export function createNetworkPool({ owner, spare = 4, hostNetns }: NetworkPoolOp
 
     async adopt(name) {
       if (parseNamespaceName(name)?.owner !== owner) return undefined;
-      if (!(await namespacesOf(owner)).includes(name)) return undefined;
-      used.add(name);
-      return networkOf(name);
+      return (await namespacesOf(owner)).includes(name) ? handOut(name) : undefined;
     },
 
     async sweep(keep) {
-      await filling; // Those that are being made look like leftovers.
-      const kept = new Set([...keep, ...used, ...ready]);
+      await supply.settled(); // Those that are being made look like leftovers.
+      const kept = new Set([...keep, ...used, ...supply.ready()]);
       const leftovers = (await namespacesOf(owner)).filter((name) => !kept.has(name));
       await removeNamespaces(host, leftovers);
       return leftovers;
     },
 
-    filled: () => (spare > 0 ? fillInBackground() : Promise.resolve()),
-
-    async close() {
-      closed = true;
-      await filling;
-      await removeNamespaces(host, ready.splice(0));
-    },
+    filled: () => supply.fill(),
+    close: () => supply.close(poolClosed()),
   };
 }
 

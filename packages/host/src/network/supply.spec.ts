@@ -1,0 +1,72 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { createSupply } from "./supply.ts";
+
+/** A source that notes what exists. It fails for as long as `broken` says so. */
+function factory() {
+  const existing = new Set<string>();
+  let made = 0;
+  const source = {
+    existing,
+    broken: false,
+    async make(count: number) {
+      await Promise.resolve();
+      if (source.broken) throw new Error("out of order");
+      const names = Array.from({ length: count }, () => `n${made++}`);
+      for (const name of names) existing.add(name);
+      return names;
+    },
+    async remove(names: string[]) {
+      for (const name of names) existing.delete(name);
+    },
+  };
+  return source;
+}
+
+describe("a supply", () => {
+  it("hands out each thing once, and keeps no more than it should, whoever comes and goes", async () => {
+    const steps = fc.array(fc.constantFrom("take", "takeAndAbort", "fill", "settle"), { maxLength: 30 });
+    await fc.assert(
+      fc.asyncProperty(steps, fc.nat(3), async (actions, spare) => {
+        const source = factory();
+        const supply = createSupply(source, spare);
+        const taking: Promise<string | undefined>[] = [];
+        for (const action of actions) {
+          if (action === "fill") void supply.fill();
+          else if (action === "settle") await supply.settled();
+          else {
+            const abort = new AbortController();
+            taking.push(supply.take(abort.signal).catch(() => undefined));
+            if (action === "takeAndAbort") abort.abort();
+          }
+        }
+        const taken = (await Promise.all(taking)).filter((name) => name !== undefined);
+        await supply.fill();
+        expect(new Set(taken).size).toBe(taken.length);
+        expect(supply.ready()).toHaveLength(spare);
+        expect(new Set([...taken, ...supply.ready()])).toEqual(source.existing);
+        await supply.close(new Error("closed"));
+        expect(source.existing).toEqual(new Set(taken));
+      }),
+    );
+  });
+
+  it("fails for all who wait when nothing can be made, and works again when it can", async () => {
+    const source = factory();
+    const supply = createSupply(source, 0);
+    source.broken = true;
+    const results = await Promise.allSettled([supply.take(), supply.take()]);
+    expect(results.map(({ status }) => status)).toEqual(["rejected", "rejected"]);
+    source.broken = false;
+    expect(await supply.take()).toBe("n0");
+  });
+
+  it("that is closed gives nothing more, also to those who wait", async () => {
+    const supply = createSupply(factory(), 1);
+    const waiting = supply.take();
+    const closing = supply.close(new Error("closed"));
+    await expect(waiting).rejects.toThrow("closed");
+    await closing;
+    await expect(supply.take()).rejects.toThrow("closed");
+  });
+});
