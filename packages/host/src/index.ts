@@ -1,7 +1,10 @@
+export type { Check } from "./checks/check.ts";
+export { hostChecks } from "./checks/checks.ts";
 export { syncPath, writeFileAtomic } from "./files/atomic.ts";
 export { allocatedBytes, type CopyOptions, cloneFile, copySparse, punchZeroPages } from "./files/copy.ts";
 export { dataExtents, scanData } from "./files/extents.ts";
 export { type Extent, nonZeroRuns, pageBytes } from "./files/pages.ts";
+export { findProgram } from "./find-program.ts";
 export { privatePageRuns } from "./memory/pagemap.ts";
 export { copyProcessMemory, type MemoryUse, memoryUse, readProcessMemory } from "./memory/process-memory.ts";
 export type { MappedRegion } from "./memory/runs.ts";
@@ -20,3 +23,5 @@ export { type ProcessResult, processStartTicks, type RunProcessOptions, runProce
 export { installCommand, installHint } from "./programs.ts";
 export { makeRuntimeDirectory, ownerOf, runtimeDirectoryOf } from "./runtime-directory.ts";
 export { inNetworkNamespace, loadSyscalls } from "./syscalls.ts";
+export { canReflink } from "./volume/reflink.ts";
+export { openVolume, type Volume, type VolumeOptions } from "./volume/volume.ts";

@@ -12,7 +12,7 @@ export interface RunProcessOptions {
   operation: string;
   /** Default: this process's. */
   cwd?: string | undefined;
-  /** The whole environment. Default: this process's. */
+  /** The whole environment. Default: this process's, but with messages in English, which errors are read from. */
   env?: NodeJS.ProcessEnv | undefined;
   /** Default: /dev/null. */
   stdin?: Readable | Uint8Array | undefined;
@@ -65,7 +65,7 @@ export async function runProcess(
   const start = () =>
     spawn(program, args, {
       cwd: options.cwd,
-      env: options.env,
+      env: options.env ?? { ...process.env, LC_ALL: "C.UTF-8" },
       detached: true,
       stdio: [options.stdin === undefined ? "ignore" : "pipe", "pipe", "pipe"],
     });

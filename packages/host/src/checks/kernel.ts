@@ -1,0 +1,65 @@
+import { access, constants, readFile } from "node:fs/promises";
+import { type Check, degraded, missing, ok, readableBytes } from "./check.ts";
+
+const GiB = 1024 ** 3;
+const read = (path: string) => readFile(path, "utf8").catch(() => undefined);
+
+export async function kernelChecks(): Promise<Check[]> {
+  return Promise.all([memoryCheck(), networkCheck(), ksmCheck(), hugePagesCheck(), cgroupCheck()]);
+}
+
+async function memoryCheck(): Promise<Check> {
+  const [id, title] = ["memory", "Free memory"];
+  const kilobytes = /^MemAvailable:\s+(\d+) kB/m.exec((await read("/proc/meminfo")) ?? "")?.[1];
+  if (kilobytes === undefined) return degraded(id, title, "unknown", "mount /proc");
+  const bytes = Number(kilobytes) * 1024;
+  const finding = `${readableBytes(bytes)} available`;
+  if (bytes >= 2 * GiB) return ok(id, title, finding);
+  const remedy = "end other programs, or give machines less memory in sporelet.yaml (machine: memory)";
+  return bytes >= GiB / 2 ? degraded(id, title, finding, remedy) : missing(id, title, finding, remedy);
+}
+
+async function networkCheck(): Promise<Check> {
+  const [id, title] = ["network", "Networks of clones"];
+  const tun = await access("/dev/net/tun", constants.R_OK | constants.W_OK).then(
+    () => true,
+    () => false,
+  );
+  if (process.getuid?.() !== 0) {
+    const finding =
+      "without root: QEMU's user-mode network, slower and for outgoing and published ports only";
+    return degraded(id, title, finding, "run spored as root for a namespace and a tap device for each clone");
+  }
+  if (!tun) return missing(id, title, "there is no /dev/net/tun for tap devices", "modprobe tun");
+  return ok(id, title, "a namespace and a tap device for each clone");
+}
+
+async function ksmCheck(): Promise<Check> {
+  const [id, title] = ["ksm", "Merging of equal memory pages (KSM)"];
+  const run = (await read("/sys/kernel/mm/ksm/run"))?.trim();
+  if (run === undefined)
+    return ok(id, title, "not in this kernel; clones share their snapshot's pages anyway");
+  if (run === "1")
+    return ok(id, title, "on: pages that clones wrote alike are merged, across all of the host");
+  return ok(id, title, "off; clones share their snapshot's pages anyway");
+}
+
+async function hugePagesCheck(): Promise<Check> {
+  const [id, title] = ["hugepages", "Transparent huge pages"];
+  const setting = /\[(\w+)\]/.exec((await read("/sys/kernel/mm/transparent_hugepage/enabled")) ?? "")?.[1];
+  if (setting === undefined) return ok(id, title, "not in this kernel");
+  if (setting !== "always") return ok(id, title, setting);
+  return degraded(
+    id,
+    title,
+    "always: a clone that changes one page may pay for 2 MiB",
+    "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled",
+  );
+}
+
+async function cgroupCheck(): Promise<Check> {
+  const [id, title] = ["cgroup", "Control groups"];
+  if ((await read("/sys/fs/cgroup/cgroup.controllers")) !== undefined) return ok(id, title, "version 2");
+  const remedy = "boot the host with systemd.unified_cgroup_hierarchy=1";
+  return degraded(id, title, "version 2 is not mounted at /sys/fs/cgroup", remedy);
+}
