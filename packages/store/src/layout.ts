@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import type { Dirent } from "node:fs";
 import { mkdir, readdir, rename, rm } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { SporeletError } from "@sporelet/errors";
 import { processStartTicks, syncPath } from "@sporelet/host";
 
@@ -31,12 +31,17 @@ export function layoutOf(root: string): Layout {
 /** Names of temporary directories that this process works with. */
 const ours = new Set<string>();
 
-/** Makes a directory under `tmp` that says whose it is: PID-STARTTICKS-RANDOM. */
-export async function makeTemporary(layout: Layout): Promise<string> {
+/** A path under `tmp` that nobody has and that says whose it is: PID-STARTTICKS-RANDOM. */
+async function temporaryPath(layout: Layout): Promise<string> {
   const ticks = (await processStartTicks(process.pid)) ?? 0;
   const name = `${process.pid}-${ticks}-${randomBytes(6).toString("hex")}`;
   ours.add(name);
-  const path = join(layout.tmp, name);
+  return join(layout.tmp, name);
+}
+
+/** Makes a directory of this process's own under `tmp`. */
+export async function makeTemporary(layout: Layout): Promise<string> {
+  const path = await temporaryPath(layout);
   await mkdir(path, { mode: 0o700 });
   return path;
 }
@@ -44,20 +49,20 @@ export async function makeTemporary(layout: Layout): Promise<string> {
 /** Removes a temporary directory and all that is in it; one that is gone already is fine. */
 export async function removeTemporary(path: string): Promise<void> {
   await rm(path, { recursive: true, force: true });
-  ours.delete(path.slice(path.lastIndexOf("/") + 1));
+  ours.delete(basename(path));
 }
 
 /**
  * Takes a directory away in one step and then removes what was in it. Files that a machine has open or
- * mapped stay valid for it: they are unlinked, never written to.
+ * mapped stay valid for it: they are unlinked, never written to. Needs no space.
  *
  * @returns false when there was none.
  */
 export async function takeAway(layout: Layout, path: string): Promise<boolean> {
-  const temporary = await makeTemporary(layout);
+  const temporary = await temporaryPath(layout);
   try {
-    await rename(path, join(temporary, "removed"));
-    await syncPath(join(path, ".."));
+    await rename(path, temporary);
+    await syncPath(dirname(path));
     return true;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return false;

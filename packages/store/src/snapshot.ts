@@ -13,7 +13,7 @@ import {
   type SnapshotFile,
   snapshotFiles,
 } from "./config.ts";
-import { type Layout, makeTemporary, removeTemporary } from "./layout.ts";
+import { type Layout, makeTemporary, removeTemporary, takeAway } from "./layout.ts";
 import { normalizeReference } from "./reference.ts";
 import { writeSeal } from "./seal.ts";
 import { syncTree } from "./sync-tree.ts";
@@ -77,18 +77,34 @@ export async function createDraft(
         await writeFile(join(directory, configName), text, { mode: 0o400 });
         await syncTree(directory);
         signal?.throwIfAborted();
-        await rename(directory, snapshotDirectory(layout, digest)).catch((error: NodeJS.ErrnoException) => {
-          // The same snapshot is there already; this draft is disposed of.
-          if (error.code !== "ENOTEMPTY" && error.code !== "EEXIST") throw error;
-        });
-        await syncPath(layout.snapshots);
-        return await name(digest, tag);
+        const place = snapshotDirectory(layout, digest);
+        const placed = await putInPlace(directory, place);
+        try {
+          await syncPath(layout.snapshots);
+          return await name(digest, tag);
+        } catch (error) {
+          // Without its name it would only take space.
+          if (placed) await takeAway(layout, place);
+          throw error;
+        }
       } catch (error) {
         throw SporeletError.from(error, { operation, subject });
       }
     },
     [Symbol.asyncDispose]: () => removeTemporary(directory),
   };
+}
+
+/** @returns false when the same snapshot is there already; the draft is then disposed of as it is. */
+async function putInPlace(directory: string, place: string): Promise<boolean> {
+  try {
+    await rename(directory, place);
+    return true;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code !== "ENOTEMPTY" && code !== "EEXIST") throw error;
+    return false;
+  }
 }
 
 export function snapshotDirectory(layout: Layout, digest: Digest): string {

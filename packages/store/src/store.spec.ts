@@ -88,6 +88,24 @@ describe("a snapshot", () => {
       expect((await store.resolve(old.digest)).tags).toEqual([]);
     }));
 
+  it("that cannot be given its name is not stored at all", () =>
+    withStore(async (store, root) => {
+      await writeFile(join(root, "tags.json"), "{");
+      await expect(addSnapshot(store, "hello")).rejects.toMatchObject({ code: "corrupt" });
+      expect(await readdir(join(root, "snapshots"))).toEqual([]);
+      expect(await readdir(join(root, "tmp"))).toEqual([]);
+    }));
+
+  it("whose removal a crash cut short is not found by its name", () =>
+    withStore(async (store, root) => {
+      const { directory } = await addSnapshot(store, "hello");
+      await rm(directory, { recursive: true });
+      await expect(store.resolve("hello")).rejects.toMatchObject({ code: "not_found" });
+      expect(await store.list()).toEqual([]);
+      expect((await addSnapshot(store, "hello", { content: "again" })).tags).toEqual(["hello:latest"]);
+      expect(await readdir(join(root, "snapshots"))).toHaveLength(1);
+    }));
+
   it("with a bad name fails before any work and keeps the draft", () =>
     withStore(async (store) => {
       await using draft = await store.newSnapshot();

@@ -86,8 +86,10 @@ export async function openStore({ root }: { root: string }): Promise<Store> {
 function createStore(layout: Layout): Store {
   const tags = createTags(layout.tags);
   const find = async (reference: string): Promise<Target & { table: TagTable }> => {
-    const table = await tags.read();
-    return { ...resolveReference(reference, table, await digestsIn(layout)), table };
+    const digests = await digestsIn(layout);
+    // A name without a snapshot is what a crash can leave of a removal on a full disk.
+    const table = new Map([...(await tags.read())].filter(([, digest]) => digests.includes(digest)));
+    return { ...resolveReference(reference, table, digests), table };
   };
   const resolve = async (reference: string) => {
     const { digest, table } = await find(reference);
@@ -143,11 +145,21 @@ function createStore(layout: Layout): Store {
       }
       const users = inUse(digest);
       if (users.length > 0 && !force) throw stillUsed(reference, users);
-      // Names first: a crash in between leaves a whole snapshot without a name, not a name without a snapshot.
-      await tags.update((changing) => {
-        for (const [name, target] of changing) if (target === digest) changing.delete(name);
-      });
+      const forget = () =>
+        tags.update((changing) => {
+          for (const [name, target] of changing) if (target === digest) changing.delete(name);
+        });
+      // Names first: a crash in between leaves a whole snapshot without a name. On a full disk there is no
+      // room for the new table until the files are gone.
+      const forgotten = await forget().then(
+        () => true,
+        (error) => {
+          if (SporeletError.from(error, { operation: "remove" }).code !== "resource_exhausted") throw error;
+          return false;
+        },
+      );
       await takeAway(layout, snapshotDirectory(layout, digest));
+      if (!forgotten) await forget();
       return { digest, untagged: names, removed: true };
     },
 

@@ -23,7 +23,10 @@ export function createTags(path: string): Tags {
         const tags = await read();
         change(tags);
         const table = Object.fromEntries([...tags].sort(([a], [b]) => (a < b ? -1 : 1)));
-        await writeFileAtomic(path, `${JSON.stringify({ formatVersion: 1, tags: table }, null, 2)}\n`);
+        const text = `${JSON.stringify({ formatVersion: 1, tags: table }, null, 2)}\n`;
+        await writeFileAtomic(path, text).catch((error) => {
+          throw SporeletError.from(error, { operation: "write the names of snapshots to", subject: path });
+        });
       });
       lastUpdate = update.catch(() => {}); // The caller gets the error; the next one begins anew.
       return update;
