@@ -27,7 +27,10 @@ export function channelSession(channel: Duplex): ChannelSession {
     createConnection: () => channel,
     settings: { initialWindowSize: streamWindowBytes, maxFrameSize, enablePush: false },
   });
-  session.once("connect", () => session.setLocalWindowSize(connectionWindowBytes));
+  session.once("connect", () => {
+    // Told in the next turn of the event loop: the session may be closed by then.
+    if (!session.destroyed) session.setLocalWindowSize(connectionWindowBytes);
+  });
   let failure: unknown;
   session.on("error", (error) => {
     failure ??= error;
