@@ -8,15 +8,18 @@ import (
 	"strings"
 	"time"
 
-	agentv1 "sporelet.ai/guest/agent/gen/sporelet/agent/v1"
 	"sporelet.ai/guest/agent/internal/boot"
 	"sporelet.ai/guest/agent/internal/journal"
 	"sporelet.ai/guest/agent/internal/port"
 	"sporelet.ai/guest/agent/internal/proc"
 	"sporelet.ai/guest/agent/internal/server"
+	"sporelet.ai/guest/agent/internal/services"
 	"sporelet.ai/guest/agent/internal/session"
 	"sporelet.ai/guest/agent/internal/uniqueness"
 )
+
+// logDirectory holds agent.log and the services' logs.
+const logDirectory = "/var/log/sporelet"
 
 // portTimeout bounds the wait for the virtio port after the modules are loaded.
 const portTimeout = 30 * time.Second
@@ -28,12 +31,14 @@ func runInit() {
 	defer func() {
 		if problem := recover(); problem != nil {
 			log.Printf("panic: %v\n%s", problem, debug.Stack())
+			log.CloseFile()
 			boot.End()
 		}
 	}()
 	if err := serveGuest(log); err != nil {
 		log.Printf("cannot go on: %v", err)
 	}
+	log.CloseFile()
 	boot.End()
 }
 
@@ -41,7 +46,7 @@ func serveGuest(log *journal.Journal) error {
 	if err := boot.Run(log.Printf); err != nil {
 		return err
 	}
-	if err := log.OpenFile("/var/log/sporelet/agent.log"); err != nil {
+	if err := log.OpenFile(logDirectory + "/agent.log"); err != nil {
 		log.Printf("no log file: %v", err)
 	}
 	kernel, err := uniqueness.NewLinux()
@@ -49,6 +54,12 @@ func serveGuest(log *journal.Journal) error {
 		return err
 	}
 	keeper, service := assemble(log, "", kernel, proc.NewReaper(true))
+	service.End = func(timeout time.Duration) {
+		service.Supervisor.Stop(timeout)
+		log.Printf("the machine ends")
+		log.CloseFile()
+		boot.End()
+	}
 	listener, err := port.Listen("agent", portTimeout, keeper.Marker)
 	if err != nil {
 		return err
@@ -72,14 +83,21 @@ func serveGuest(log *journal.Journal) error {
 }
 
 // runTest serves on a Unix socket, one connection after the other.
-func runTest(listen, root string, services bool) error {
+func runTest(listen, root string, supervise bool) error {
 	path, ok := strings.CutPrefix(listen, "unix:")
 	if !ok {
 		return errors.New("not PID 1, and no -listen unix:/path")
 	}
-	_ = services
 	log := journal.New(os.Stderr)
 	keeper, service := assemble(log, root, uniqueness.DryRun{}, proc.NewReaper(false))
+	service.DryRun = true
+	service.End = func(timeout time.Duration) {
+		service.Supervisor.Stop(timeout)
+		os.Exit(0)
+	}
+	if !supervise {
+		keeper.Ready = nil
+	}
 	listener, err := net.Listen("unix", path)
 	if err != nil {
 		return err
@@ -104,8 +122,19 @@ func assemble(log *journal.Journal, root string, kernel uniqueness.Kernel, reape
 		Journal: log,
 		Version: version,
 	}
-	service := &server.Server{Reaper: reaper, Journal: log, Version: version, Environment: keeper.Environment}
+	supervisor := &services.Supervisor{Reaper: reaper, Journal: log, LogDirectory: root + logDirectory}
+	service := &server.Server{
+		Root: root, Reaper: reaper, Journal: log, Version: version,
+		Supervisor: supervisor, Environment: keeper.Environment,
+	}
 	keeper.Handler = service.Handler()
-	keeper.Ready = func(kind agentv1.HelloKind) { log.Quietf("first contact: %s", kind) }
+	// Services find clock, name and network as they will be.
+	keeper.Ready = func() {
+		specs, err := services.Load(root + services.ConfigFile)
+		if err != nil {
+			log.Printf("services: %v", err)
+		}
+		supervisor.Start(specs)
+	}
 	return keeper, service
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -35,8 +36,10 @@ var userMounts = []mount{
 	{"mqueue", "/dev/mqueue", "mqueue", strict, ""},
 	{"tmpfs", "/run", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=0755"},
 	{"cgroup2", "/sys/fs/cgroup", "cgroup2", strict, "nsdelegate"},
-	{"tmpfs", "/tmp", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=1777"},
 }
+
+// tmp is for a guest without a root disk; on a disk /tmp is a directory.
+var tmp = mount{"tmpfs", "/tmp", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=1777"}
 
 // Run brings the machine from the kernel's hands to a state in which programs can run.
 func Run(log Log) error {
@@ -48,13 +51,17 @@ func Run(log Log) error {
 	}
 	loadModules("/etc/sporelet/modules", log)
 	arguments := kernelArguments()
-	if device := arguments["sporelet.root"]; device != "" {
+	mounts := userMounts
+	if device := arguments["sporelet.root"]; device == "" {
+		mounts = append(mounts, tmp)
+	} else {
 		if err := switchRoot(device, arguments["sporelet.rootfstype"]); err != nil {
 			return err
 		}
 		log("root file system is %s", device)
+		prepareTmp()
 	}
-	for _, m := range userMounts {
+	for _, m := range mounts {
 		if err := m.do(); err != nil {
 			log("%v", err)
 		}
@@ -62,9 +69,17 @@ func Run(log Log) error {
 	for link, target := range map[string]string{"/dev/fd": "/proc/self/fd", "/dev/stdin": "fd/0", "/dev/stdout": "fd/1", "/dev/stderr": "fd/2"} {
 		_ = os.Symlink(target, link)
 	}
+	raiseLimits()
 	os.Clearenv()
 	_ = os.Setenv("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
 	return os.Chdir("/")
+}
+
+// raiseLimits gives programs room for files; the kernel's own limit for PID 1, 1024 and at most 4096, is
+// too tight for a container engine.
+func raiseLimits() {
+	_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 1 << 16, Max: 1 << 20})
+	_ = syscall.Setrlimit(unix.RLIMIT_NPROC, &syscall.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY})
 }
 
 func (m mount) do() error {

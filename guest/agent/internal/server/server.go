@@ -5,20 +5,29 @@ import (
 	"net/http"
 	"os"
 	"sync/atomic"
+	"time"
 
 	"connectrpc.com/connect"
 
 	"sporelet.ai/guest/agent/gen/sporelet/agent/v1/agentv1connect"
 	"sporelet.ai/guest/agent/internal/journal"
 	"sporelet.ai/guest/agent/internal/proc"
+	"sporelet.ai/guest/agent/internal/services"
 )
 
 // Server implements agentv1connect.AgentServiceHandler.
 type Server struct {
-	agentv1connect.UnimplementedAgentServiceHandler
 	Reaper  *proc.Reaper
 	Journal *journal.Journal
 	Version string
+	// Root is put before the names of the files that belong to the guest's identity: "" in a guest.
+	Root string
+	// DryRun leaves the kernel and its file systems alone.
+	DryRun bool
+	// Supervisor runs the guest's services.
+	Supervisor *services.Supervisor
+	// End ends the machine; called after the reply to Shutdown.
+	End func(timeout time.Duration)
 	// Environment is what the host's Hello gave for all programs, as KEY=VALUE.
 	Environment func() []string
 	// Parking is set by Quiesce: when this host leaves, the agent parks for a freeze.

@@ -35,8 +35,9 @@ type Keeper struct {
 	Version string
 	// Handler serves AgentService.
 	Handler http.Handler
-	// Ready is called after each first contact that succeeded.
-	Ready func(kind agentv1.HelloKind)
+	// Ready is called once, after the first contact that was the first to succeed. May be nil.
+	Ready func()
+	ready sync.Once
 
 	mu sync.Mutex
 	// env is what the last Hello brought.
@@ -154,7 +155,7 @@ func (k *Keeper) firstContact(conn net.Conn) error {
 		return fmt.Errorf("first contact: %s: %s", reply.Error.Code, reply.Error.Message)
 	}
 	if k.Ready != nil {
-		k.Ready(hello.Kind)
+		k.ready.Do(k.Ready)
 	}
 	return nil
 }

@@ -1,0 +1,104 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	agentv1 "sporelet.ai/guest/agent/gen/sporelet/agent/v1"
+	"sporelet.ai/guest/agent/internal/hooks"
+	"sporelet.ai/guest/agent/internal/uniqueness"
+)
+
+// Quiesce prepares for a freeze. The order matters: hooks may write, so file systems are synced after them;
+// blocks can be trimmed once deletions are on disk; and the page cache holds only clean pages then.
+func (s *Server) Quiesce(_ context.Context, request *agentv1.QuiesceRequest) (*agentv1.QuiesceResponse, error) {
+	response := &agentv1.QuiesceResponse{}
+	began := time.Now()
+	list := hooks.List(s.Root + uniqueness.HookDirectory + "/before-freeze.d")
+	slices.Reverse(list)
+	env := append(s.baseEnvironment(), "HOME=/root")
+	timeout := time.Duration(request.HookTimeoutMs) * time.Millisecond
+	if failure := hooks.Run(s.Reaper, list, env, timeout); failure != nil {
+		response.Error = uniqueness.HookError(failure)
+		return response, nil
+	}
+	response.HooksMs = uint32(time.Since(began).Milliseconds())
+	s.Parking.Store(true)
+	if s.DryRun {
+		return response, nil
+	}
+	unix.Sync()
+	if request.Trim {
+		response.TrimmedBytes = s.trim()
+	}
+	if request.DropCaches {
+		if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0); err != nil {
+			return nil, fmt.Errorf("drop caches: %w", err)
+		}
+	}
+	return response, nil
+}
+
+// fitrim is FITRIM, _IOWR('X', 121, struct fstrim_range) (linux: include/uapi/linux/fs.h).
+const fitrim = 0xc0185879
+
+// trim tells the disks which blocks are free. A file system that cannot is left alone.
+func (s *Server) trim() (bytes uint64) {
+	for _, path := range diskMounts(content("/proc/self/mountinfo")) {
+		directory, err := os.Open(path)
+		if err != nil {
+			continue
+		}
+		everything := struct{ start, length, minimum uint64 }{length: ^uint64(0)}
+		_, _, errno := unix.Syscall(unix.SYS_IOCTL, directory.Fd(), fitrim, uintptr(unsafe.Pointer(&everything)))
+		_ = directory.Close()
+		if errno == 0 {
+			bytes += everything.length
+		} else if errno != unix.EOPNOTSUPP && errno != unix.ENOTTY && errno != unix.EROFS {
+			s.Journal.Quietf("trim %s: %v", path, errno)
+		}
+	}
+	return bytes
+}
+
+// diskMounts returns one mount point for each writable file system on a block device, from mountinfo (proc(5)).
+func diskMounts(mountinfo string) []string {
+	var paths []string
+	seen := map[string]bool{}
+	for line := range strings.Lines(mountinfo) {
+		before, after, found := strings.Cut(line, " - ")
+		mount, source := strings.Fields(before), strings.Fields(after)
+		if !found || len(mount) < 6 || len(source) < 3 || !strings.HasPrefix(source[1], "/dev/") {
+			continue
+		}
+		if device := mount[2]; !seen[device] && !strings.HasPrefix(source[2], "ro") {
+			seen[device] = true
+			paths = append(paths, unescape(mount[4]))
+		}
+	}
+	return paths
+}
+
+// unescape undoes the octal escapes of mountinfo.
+func unescape(path string) string {
+	var result strings.Builder
+	for i := 0; i < len(path); i++ {
+		if path[i] == '\\' && i+3 < len(path) {
+			if value, err := strconv.ParseUint(path[i+1:i+4], 8, 8); err == nil {
+				result.WriteByte(byte(value))
+				i += 3
+				continue
+			}
+		}
+		result.WriteByte(path[i])
+	}
+	return result.String()
+}
