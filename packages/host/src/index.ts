@@ -23,5 +23,6 @@ export { type ProcessResult, processStartTicks, type RunProcessOptions, runProce
 export { installCommand, installHint } from "./programs.ts";
 export { makeRuntimeDirectory, ownerOf, runtimeDirectoryOf } from "./runtime-directory.ts";
 export { inNetworkNamespace, loadSyscalls } from "./syscalls.ts";
+export { tscKhz } from "./tsc.ts";
 export { canReflink } from "./volume/reflink.ts";
 export { openVolume, type Volume, type VolumeOptions } from "./volume/volume.ts";
