@@ -103,11 +103,13 @@ function recordOf(
 /**
  * In software the guest's time stamp counter is the host's. Left to itself the kernel measures it against
  * the PIT, which fails on a busy host; and without it the kernel has no timer on this machine (ACPI without
- * legacy interrupts) and hangs for good: four of five boots with both cores busy.
+ * legacy interrupts) and hangs for good: four of five boots with both cores busy. For the same reason the
+ * kernel must not judge the counter by its tick, of which it misses some: it would go over to counting ticks
+ * as its clock, which then is 4 ms coarse and slow.
  */
 async function clockArguments({ shape }: BootSpec): Promise<string[]> {
   const khz = shape.accelerator === "tcg" ? await tscKhz() : undefined;
-  return khz === undefined ? [] : [`tsc_early_khz=${khz}`];
+  return khz === undefined ? [] : [`tsc_early_khz=${khz}`, "tsc=reliable"];
 }
 
 /** A fresh sparse file: what an older one held would become the guest's memory. */
