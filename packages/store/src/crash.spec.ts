@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
 import { runProcess } from "@sporelet/host";
 import { temporaryDirectory, whyNoMounts } from "@sporelet/host/testing";
 import { expect, it } from "vitest";
@@ -14,7 +15,7 @@ const rounds = 50;
 
 /** Starts a process that stores snapshots and kills it after some more file system work than `patience`. */
 async function commitAndDie(root: string, patience: number): Promise<void> {
-  const program = join(import.meta.dirname, "testing", "committer.ts");
+  const program = fileURLToPath(new URL("./testing/committer.ts", import.meta.url));
   const child = spawn(process.execPath, [program, root], { stdio: ["ignore", "pipe", "inherit"] });
   const ended = once(child, "exit");
   const lines = createInterface(child.stdout);

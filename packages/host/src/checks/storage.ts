@@ -1,5 +1,5 @@
 import { access, realpath, statfs } from "node:fs/promises";
-import { dirname, join, resolve } from "node:path";
+import { dirname, resolve } from "node:path";
 import { findProgram } from "../find-program.ts";
 import { installCommand } from "../programs.ts";
 import { canReflink } from "../volume/reflink.ts";
@@ -10,9 +10,9 @@ const GiB = 1024 ** 3;
 const comfortableBytes = 10 * GiB;
 const leastBytes = 3 * GiB;
 
-export async function storageChecks(home: string): Promise<Check[]> {
-  const store = await existing(join(resolve(home), "store"));
-  return [await reflinkCheck(store), await spaceCheck(store), await loopCheck()];
+export async function storageChecks(store: string): Promise<Check[]> {
+  const directory = await existing(resolve(store));
+  return [await reflinkCheck(directory), await spaceCheck(directory), await loopCheck()];
 }
 
 async function reflinkCheck(directory: string): Promise<Check> {

@@ -42,7 +42,7 @@ table ip sporelet {
 `;
 
 /** The comment on all that is ours among rules of others. */
-export const ruleComment = "sporelet";
+const ruleComment = "sporelet";
 
 /**
  * On the host. The table's comment remembers whether forwarding was on before (`forwardingWas`), so that

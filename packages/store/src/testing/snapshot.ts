@@ -33,7 +33,7 @@ export async function addSnapshot(
   return await draft.commit(description, tag);
 }
 
-export async function fillDraft(directory: string, content: string, disk = true): Promise<void> {
+async function fillDraft(directory: string, content: string, disk = true): Promise<void> {
   await using memory = await open(join(directory, "memory"), "wx");
   await memory.truncate(description.shape.memoryBytes);
   await memory.write(`memory of ${content}`, 512 * 1024);
