@@ -25,6 +25,8 @@ const { values, positionals } = parseArgs({
 const [path = ".", tag] = positionals;
 const cancelled = new AbortController();
 for (const name of ["SIGINT", "SIGTERM"] as const) process.once(name, () => cancelled.abort());
+// A VMM that is waited for does not keep this process alive by itself.
+const alive = setInterval(() => {}, 60_000);
 
 try {
   const cacheDirectory = join(values.store, "probe");
@@ -67,6 +69,8 @@ try {
   const { message, hint, log } = SporeletError.from(error, { operation: "build", subject: path });
   process.stderr.write(`${[message, hint, log].filter(Boolean).join("\n")}\n`);
   process.exitCode = 1;
+} finally {
+  clearInterval(alive);
 }
 
 function print(event: BuildEvent): void {

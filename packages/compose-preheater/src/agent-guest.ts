@@ -1,4 +1,4 @@
-import { Duplex, type Readable } from "node:stream";
+import { Duplex, PassThrough } from "node:stream";
 import type { AgentClient } from "@sporelet/api";
 import { exec } from "@sporelet/api";
 import type { Guest } from "./guest.ts";
@@ -43,15 +43,36 @@ function collector(onLine: (line: string) => void) {
 
 /** AgentService.Forward as a stream. */
 function forward(client: AgentClient, port: number, host: string, signal: AbortSignal): Duplex {
-  return Duplex.from(async function* (source: Readable) {
-    async function* requests() {
-      yield { request: { case: "start" as const, value: { port, host } } };
-      for await (const chunk of source as AsyncIterable<Uint8Array>) {
-        for (let at = 0; at < chunk.length; at += chunkBytes) {
-          yield { request: { case: "data" as const, value: chunk.subarray(at, at + chunkBytes) } };
-        }
+  const outgoing = new PassThrough();
+  const destroyed = new AbortController();
+  let wanted = () => {};
+  const duplex = new Duplex({
+    read: () => wanted(),
+    write: (chunk, encoding, done) => void outgoing.write(chunk, encoding, done),
+    final: (done) => void outgoing.end(done),
+    destroy(error, done) {
+      destroyed.abort();
+      outgoing.destroy();
+      done(error);
+    },
+  });
+  async function* requests() {
+    yield { request: { case: "start" as const, value: { port, host } } };
+    for await (const chunk of outgoing as AsyncIterable<Buffer>) {
+      for (let at = 0; at < chunk.length; at += chunkBytes) {
+        yield { request: { case: "data" as const, value: chunk.subarray(at, at + chunkBytes) } };
       }
     }
-    for await (const { data } of client.forward(requests(), { signal })) yield Buffer.from(data);
-  } as unknown as (source: AsyncIterable<unknown>) => AsyncIterable<unknown>);
+  }
+  const pump = async () => {
+    const either = AbortSignal.any([signal, destroyed.signal]);
+    for await (const { data } of client.forward(requests(), { signal: either })) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      wanted = resolve;
+      if (!duplex.push(data)) await promise;
+    }
+    duplex.push(null);
+  };
+  pump().catch((error) => duplex.destroy(error));
+  return duplex;
 }

@@ -55,8 +55,9 @@ export async function warmAndFreeze(options: WarmOptions): Promise<Warmed> {
     signal,
   });
   boot.progress(0.5, "waiting for dockerd");
+  // That service brings a project up on a cold boot. It has to have found none before there is one.
+  await guest.serviceReady("compose", signal);
   await calling("copy the project into the guest", () => sendProject(guest.client, project, signal));
-  await guest.serviceReady("dockerd", signal);
   boot.done();
 
   const { services } = await preheat({

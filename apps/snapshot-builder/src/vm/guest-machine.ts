@@ -15,7 +15,7 @@ export interface GuestMachine extends AsyncDisposable {
   readonly agent: { protocol: number; version: string };
   /** What the guest's kernel and agent wrote to the console so far. */
   console(): Promise<string>;
-  /** Waits until a service of the root file system is ready. */
+  /** Waits until a service of the root file system is ready: it runs, or has done its job. */
   serviceReady(name: string, signal: AbortSignal): Promise<void>;
   /** Closes the channel and waits until the agent waits for the next host. */
   park(signal: AbortSignal): Promise<void>;
@@ -172,7 +172,7 @@ async function serviceReady(client: AgentClient, name: string, signal: AbortSign
   const look = async () => {
     const { services } = await client.services({}, { signal });
     const service = services.find((one) => one.name === name);
-    if (service?.state === "running") return true;
+    if (service?.state === "running" || (service?.state === "exited" && service.exitCode === 0)) return true;
     if (service === undefined || service.state === "failed") {
       throw new SporeletError({
         code: "guest_failed",
