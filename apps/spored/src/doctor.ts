@@ -1,8 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import { node as api } from "@sporelet/api";
-
+import { type Check, hostChecks } from "@sporelet/host";
 import type { Probe } from "@sporelet/vmm";
-import { type Check, hostChecks } from "./interim.ts";
 import type { Node } from "./node.ts";
 
 /** Doctor: the host, the VMM and the store, as they are now. */
@@ -10,7 +9,7 @@ export async function doctor(node: Node): Promise<api.DoctorResponse> {
   const snapshots = await node.store.list(() => {});
   const [newest] = snapshots;
   const [host, probe] = await Promise.all([
-    hostChecks({ home: node.home, store: node.store.root }),
+    hostChecks({ home: node.home }),
     newest === undefined ? node.probes.get() : node.probes.best(newest.files),
   ]);
   const checks = [...vmmChecks(probe, newest !== undefined), ...host];
