@@ -2,7 +2,7 @@ import type { node } from "@sporelet/api";
 import type { Action } from "../cli/command.ts";
 import type { SeveralSignature } from "../commands/machines.ts";
 import { machineDocument, millisecondsOf } from "../output/documents.ts";
-import { humanAge, humanBytes, humanMs } from "../output/human.ts";
+import { humanBytes, humanMs, humanTime } from "../output/human.ts";
 import { portsText, stateText } from "../output/machines.ts";
 import type { Style } from "../output/style.ts";
 import { pairs } from "../output/table.ts";
@@ -45,7 +45,7 @@ function lines(machine: node.Machine, nowMs: number, style: Style): string[] {
       ["snapshot", machine.snapshot],
       ["digest", machine.snapshotDigest],
       ["origin", machine.origin],
-      ["created", machine.created ? createdText(millisecondsOf(machine.created), nowMs) : ""],
+      ["created", machine.created ? humanTime(millisecondsOf(machine.created), nowMs) : ""],
       ["ready in", timings ? `${humanMs(timings.readyMs)} (${stagesText})` : ""],
       ["ports", portsText(machine.ports)],
       ["vmm", [machine.vmm, machine.accelerator].filter((word) => word !== "").join(", ")],
@@ -67,8 +67,4 @@ function lines(machine: node.Machine, nowMs: number, style: Style): string[] {
     ],
     style.dim,
   );
-}
-
-function createdText(ms: number, nowMs: number): string {
-  return `${new Date(ms).toISOString()} (${humanAge(ms, nowMs)})`;
 }

@@ -24,18 +24,10 @@ export function explainCommanderError(
       );
     }
     case "commander.unknownOption": {
-      const candidates = command.options
-        .flatMap((option) => [option.long, option.short])
-        .filter((flag) => flag != null);
-      const beforeCommand = command.registeredArguments.some((argument) => argument.name() === "CMD");
-      const otherwise = beforeCommand
-        ? "put -- before a command that has options of its own"
-        : `${name} --help lists the options`;
-      return usageError(
-        name,
-        `there is no option ${quoted}`,
-        suggestion(quoted.replace(/=.*/, ""), candidates) ?? otherwise,
-      );
+      const flags = command.options.flatMap((option) => (option.long == null ? [] : [option.long]));
+      // Two dashes only: with one, every letter is near to every other.
+      const near = quoted.startsWith("--") ? suggestion(quoted.replace(/=.*/, ""), flags) : undefined;
+      return usageError(name, `there is no option ${quoted}`, near ?? otherOptions(command, name));
     }
     case "commander.missingArgument":
       return usageError(name, `${quoted} is missing`);
@@ -56,8 +48,19 @@ function excess(error: CommanderError, command: Command): string {
   return `it takes ${taken === 0 ? "no arguments" : taken === 1 ? "one argument" : `${taken} arguments`}, not ${got}`;
 }
 
+function otherOptions(command: Command, name: string): string {
+  const takesCommand = command.registeredArguments.some((argument) => argument.name() === "CMD");
+  return takesCommand
+    ? `put -- before a command that has options of its own; ${name} --help lists those of sporectl`
+    : `${name} --help lists the options`;
+}
+
 function suggestion(given: string, candidates: string[]): string | undefined {
   const near = nearest(given, candidates);
+  // Two letters that changed places count as two edits, too many for a short word.
+  const letters = (word: string) => [...word].sort().join("");
+  if (near.length === 0)
+    near.push(...candidates.filter((candidate) => letters(candidate) === letters(given)));
   return near.length === 0 ? undefined : `did you mean ${near.join(" or ")}?`;
 }
 

@@ -14,11 +14,14 @@ export class UsageError extends Error {
   }
 }
 
+/** The operation of every wrong call: what is wrong is the person's own line, and needs no "cannot". */
+export const usageOperation = "call";
+
 /** The error for a wrong call of `command` (`sporectl run`), exit code 2. */
 export function usageError(command: string, reason: string, hint?: string): SporeletError {
   return new SporeletError({
     code: "invalid_argument",
-    operation: "run",
+    operation: usageOperation,
     subject: command,
     reason,
     hint: hint ?? `see ${command} --help`,

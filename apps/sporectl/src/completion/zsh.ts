@@ -88,7 +88,7 @@ function argumentsCall(command: CompletedCommand, indent: number): string {
 }
 
 function optionSpec({ flags, description, takesValue, repeats, complete }: CompletedOption): string {
-  const text = `[${escape(description)}]${takesValue ? `:value:${action(complete)}` : ""}`;
+  const text = `[${escaped(description)}]${takesValue ? `:value:${action(complete)}` : ""}`;
   const [first = "", second] = flags;
   if (second === undefined) return `${repeats ? "'*'" : ""}${first}${takesValue ? "=" : ""}${quote(text)}`;
   const exclusive = repeats ? "'*'" : `'(${first} ${second})'`;
@@ -101,7 +101,7 @@ function argumentSpec(
   index: number,
   passThrough: boolean,
 ): string {
-  const name = escape(argument.name);
+  const name = escaped(argument.name);
   if (argument.variadic && passThrough) return quote(`*::${name}:_normal`);
   if (argument.name === "CMD") return quote("*:::command:_normal");
   return quote(`${argument.variadic ? "*" : index + 1}:${name}:${action(argument.complete)}`);
@@ -115,7 +115,7 @@ function action(complete: Completion | undefined): string {
 }
 
 /** Colons and brackets mean something in specs. */
-function escape(text: string): string {
+function escaped(text: string): string {
   return text.replace(/[[\]:\\]/g, "\\$&");
 }
 

@@ -1,8 +1,18 @@
 import { constants } from "node:fs";
-import { type FileHandle, lchown, link, lutimes, mkdir, open, rm, symlink, unlink } from "node:fs/promises";
+import {
+  type FileHandle,
+  lchown,
+  link,
+  lutimes,
+  mkdir,
+  open,
+  rm,
+  symlink,
+  unlink,
+  writeFile,
+} from "node:fs/promises";
 import path from "node:path";
 import type { Readable } from "node:stream";
-import { pipeline } from "node:stream/promises";
 import { SporeletError } from "@sporelet/errors";
 
 export interface Attributes {
@@ -50,8 +60,10 @@ export async function openTree(directory: string): Promise<Tree> {
     }
     return below(way.at(-1)?.handle ?? root, parts.at(-1) ?? "");
   };
-  const replaceable = async (place: string) => {
+  const replaceable = async (place: string, parts: string[]) => {
     await unlink(place).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === "EISDIR")
+        throw conflict(parts, "a file or a link is to go where a directory is", "remove it first", error);
       if (error.code !== "ENOENT") throw error;
     });
   };
@@ -59,10 +71,10 @@ export async function openTree(directory: string): Promise<Tree> {
   return {
     async writeFile(parts, content, attributes) {
       const place = await at(parts);
-      await replaceable(place);
+      await replaceable(place, parts);
       const file = await open(place, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
       try {
-        await pipeline(content, file.createWriteStream({ autoClose: false, highWaterMark: 1 << 18 }));
+        await writeFile(file, content);
         if (attributes.owner) await file.chown(attributes.owner.uid, attributes.owner.gid);
         await file.chmod(attributes.mode);
         await file.utimes(attributes.mtime, attributes.mtime);
@@ -80,7 +92,7 @@ export async function openTree(directory: string): Promise<Tree> {
     },
     async makeSymlink(parts, target, attributes) {
       const place = await at(parts);
-      await replaceable(place);
+      await replaceable(place, parts);
       await symlink(target, place);
       if (attributes.owner) await lchown(place, attributes.owner.uid, attributes.owner.gid);
       await lutimes(place, attributes.mtime, attributes.mtime);
@@ -90,7 +102,7 @@ export async function openTree(directory: string): Promise<Tree> {
       const from = await open(`${path.dirname(await at(target))}/`, O_RDONLY | O_DIRECTORY);
       try {
         const to = await at(parts);
-        await replaceable(to);
+        await replaceable(to, parts);
         await link(below(from, target.at(-1) ?? ""), to);
       } finally {
         await from.close();
@@ -123,15 +135,18 @@ async function openDirectory(place: string, parts: string[]): Promise<FileHandle
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code !== "ENOTDIR" && code !== "ELOOP") throw error;
-    throw new SporeletError({
-      code: "failed_precondition",
-      operation: "unpack",
-      subject: parts.join("/"),
-      reason: "a directory is to go where a file or a symbolic link is",
-      hint: "remove it first; links are not followed, so that nothing lands outside of the target",
-      cause: error,
-    });
+    const hint = "remove it first; links are not followed, so that nothing lands outside of the target";
+    throw conflict(parts, "a directory is to go where a file or a symbolic link is", hint, error);
   }
+}
+
+function conflict(parts: string[], reason: string, hint: string, cause: unknown): SporeletError {
+  return new SporeletError({
+    code: "failed_precondition",
+    operation: "unpack",
+    subject: parts.join("/"),
+    ...{ reason, hint, cause },
+  });
 }
 
 function unlessExists(error: NodeJS.ErrnoException): void {

@@ -47,7 +47,10 @@ export async function unpackTree(
       await unpackEntry(tree, parts, entry, rename, options);
     } catch (error) {
       // Its path is that of an open directory in /proc: it tells a person nothing.
-      if (error instanceof Error && "path" in error) delete error.path;
+      if (error instanceof Error && "path" in error) {
+        delete error.path;
+        error.message = error.message.replace(/, \w+ '\/proc\/.*/, "");
+      }
       throw SporeletError.from(error, { operation: "write", subject: `${directory}/${name}` });
     }
   }

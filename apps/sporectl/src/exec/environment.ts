@@ -34,6 +34,7 @@ function read(file: string): string {
   try {
     return readFileSync(file, "utf8");
   } catch (error) {
+    if (error instanceof Error && "path" in error) delete error.path;
     throw SporeletError.from(error, { operation: "read the environment file", subject: file });
   }
 }

@@ -14,6 +14,7 @@ export function humanBytes(bytes: number | bigint): string {
 
 /** `850 µs`, `84.2 ms`, `3.4 s`, `2m 05s`, `3h 12m`. */
 export function humanMs(ms: number): string {
+  if (ms === 0) return "0 ms";
   if (ms < 1) return `${Math.round(ms * 1000)} µs`;
   if (ms < 999.5) return `${significant(ms)} ms`;
   const seconds = ms / 1000;
@@ -30,6 +31,12 @@ export function humanAge(sinceMs: number, nowMs: number): string {
   if (minutes < 60) return `${minutes}m`;
   const hours = Math.floor(minutes / 60);
   return hours < 48 ? `${hours}h` : `${Math.floor(hours / 24)}d`;
+}
+
+/** `2026-01-02T03:04:05Z, 3m ago` */
+export function humanTime(atMs: number, nowMs: number): string {
+  const age = humanAge(atMs, nowMs);
+  return `${new Date(atMs).toISOString().replace(/\.\d+Z$/, "Z")}, ${age === "now" ? age : `${age} ago`}`;
 }
 
 function humanSpan(ms: number): string {

@@ -1,4 +1,5 @@
 import type { SporeletError } from "@sporelet/errors";
+import { usageOperation } from "../cli/usage.ts";
 import { displayWidth, printable, type Style } from "./style.ts";
 
 const logTailLines = 30;
@@ -9,7 +10,9 @@ const logTailLines = 30;
  * @returns lines
  */
 export function errorLines(error: SporeletError, style: Style, columns = 80): string[] {
-  const lines = [`${style.red(style.bold("error:"))} ${printable(error.message)}`];
+  const isUsage = error.operation === usageOperation && error.code === "invalid_argument";
+  const message = isUsage ? `${error.subject}: ${error.reason}` : error.message;
+  const lines = [`${style.red(style.bold("error:"))} ${printable(message)}`];
   const log = error.log === undefined ? [] : printable(error.log).trimEnd().split("\n");
   if (error.log !== undefined && error.log.trim() !== "") {
     const shown = log.slice(-logTailLines);

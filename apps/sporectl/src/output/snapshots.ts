@@ -1,6 +1,6 @@
 import type { node } from "@sporelet/api";
 import { millisecondsOf } from "./documents.ts";
-import { humanAge, humanBytes, humanMs, shortDigest } from "./human.ts";
+import { humanAge, humanBytes, humanMs, humanTime, shortDigest } from "./human.ts";
 import type { Style } from "./style.ts";
 import { type Column, pairs } from "./table.ts";
 
@@ -41,10 +41,7 @@ export function snapshotLines(snapshot: node.Snapshot, nowMs: number, style: Sty
     [
       ["digest", style.bold(snapshot.digest)],
       ["names", snapshot.tags.join(", ")],
-      [
-        "created",
-        created === undefined ? "" : `${new Date(created).toISOString()} (${humanAge(created, nowMs)})`,
-      ],
+      ["created", created === undefined ? "" : humanTime(created, nowMs)],
       ["layer", String(snapshot.layer)],
       ["parent", snapshot.parent],
       ["source", snapshot.source],

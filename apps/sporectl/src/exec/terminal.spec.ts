@@ -1,0 +1,125 @@
+import { spawn, spawnSync } from "node:child_process";
+import path from "node:path";
+import { text } from "node:stream/consumers";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { type FakeNode, startFakeNode } from "../testing/fake-node.ts";
+
+const main = path.join(import.meta.dirname, "../main.ts");
+const terminal = path.join(import.meta.dirname, "../testing/terminal.py");
+const hasPython = spawnSync("python3", ["-c", "import pty"]).status === 0;
+
+type Action = { type?: string; size?: [number, number]; signal?: string };
+
+let node: FakeNode;
+beforeAll(async () => {
+  node = await startFakeNode();
+});
+afterAll(async () => {
+  await node[Symbol.asyncDispose]();
+});
+beforeEach((context) => {
+  if (!hasPython) context.skip("python3 with its module pty is not installed");
+});
+
+/** Runs sporectl on a terminal of 101 columns and 33 rows. */
+async function onTerminal(
+  args: string[],
+  script: [string, Action][] = [],
+): Promise<{ output: string; code: number; cooked: boolean }> {
+  const argv = [terminal, "101", "33", JSON.stringify(script), process.execPath, main, ...args];
+  const child = spawn("python3", argv, {
+    stdio: ["ignore", "pipe", "inherit"],
+    env: { ...process.env, SPORELET_HOME: node.home, TERM: "xterm", NODE_NO_WARNINGS: "1", NO_COLOR: "" },
+  });
+  return JSON.parse(await text(child.stdout));
+}
+
+describe("on a terminal", () => {
+  it("exec -it gives a shell of the terminal's size, and its exit code", async () => {
+    const result = await onTerminal(
+      ["exec", "-it", "hello-1", "bash", "--norc"],
+      [
+        ["\\$ ", { type: "stty size; test -t 0 && test -t 1 && echo term=$TERM-$((40+2))\n" }],
+        ["term=xterm-42", { type: "exit 5\n" }],
+      ],
+    );
+    expect(result.output).toContain("33 101");
+    expect(result).toMatchObject({ code: 5, cooked: true });
+  });
+
+  it("Ctrl-C is a key that the program gets, not the end of sporectl", async () => {
+    const result = await onTerminal(
+      ["exec", "-it", "hello-1", "bash", "--norc"],
+      [
+        ["\\$ ", { type: "sleep 600\n" }],
+        ["sleep 600\r\n", { type: "\u0003" }],
+        ["\\$ ", { type: "echo still-$((1+1)); exit 0\n" }],
+      ],
+    );
+    expect(result.output).toContain("still-2");
+    expect(result).toMatchObject({ code: 0, cooked: true });
+  });
+
+  it("a new size is passed on", async () => {
+    const result = await onTerminal(
+      ["exec", "-t", "hello-1", "sh", "-c", "echo up; sleep 1"],
+      [["up", { size: [77, 22] }]],
+    );
+    expect(result.code).toBe(0);
+    expect(node.seen).toContain("resize 77x22");
+  });
+
+  it("the terminal is as before when sporectl is ended by a signal", async () => {
+    const result = await onTerminal(
+      ["exec", "-it", "hello-1", "sh", "-c", "echo up; exec sleep 600"],
+      [["up", { signal: "SIGTERM" }]],
+    );
+    expect(result).toMatchObject({ code: 143, cooked: true });
+  });
+
+  it("a build is drawn in place, and the cursor is there again at the end", async () => {
+    const result = await onTerminal(["build", "/src/hello", "-t", "hello"]);
+    expect(result.output).toContain("\u001b[?25l");
+    expect(result.output.lastIndexOf("\u001b[?25h")).toBeGreaterThan(
+      result.output.lastIndexOf("\u001b[?25l"),
+    );
+    expect(result.output).toMatch(/Kernel +cached/);
+    expect(result.code).toBe(0);
+  });
+
+  it("Ctrl-C cancels a build, waits for the clean-up, and the cursor is there again", async () => {
+    node.seen.length = 0;
+    const result = await onTerminal(["build", "/src/hello", "-t", "slow"], [["Warm up", { type: "\u0003" }]]);
+    expect(result.output).toMatch(/cancelled\r?\n$/);
+    expect(result.output.lastIndexOf("\u001b[?25h")).toBeGreaterThan(
+      result.output.lastIndexOf("\u001b[?25l"),
+    );
+    expect(result).toMatchObject({ code: 130, cooked: true });
+    expect(node.seen).toEqual(["build cancelled", "settled"]);
+  });
+
+  it("Ctrl-C cancels a run and waits for the clean-up", async () => {
+    node.seen.length = 0;
+    const result = await onTerminal(["run", "slow"], [["resuming", { type: "\u0003" }]]);
+    expect(result.code).toBe(130);
+    expect(node.seen).toEqual(["run cancelled", "settled"]);
+  });
+
+  it("stats are redrawn until Ctrl-C, which is no failure", async () => {
+    const result = await onTerminal(["stats"], [["hello-1.*hello-1", { type: "\u0003" }]]);
+    expect(result.code).toBe(0);
+    expect(result.output.lastIndexOf("\u001b[?25h")).toBeGreaterThan(
+      result.output.lastIndexOf("\u001b[?25l"),
+    );
+  });
+
+  it("colour is there, and not with NO_COLOR", async () => {
+    expect((await onTerminal(["ps"])).output).toContain("\u001b[32mrunning");
+    const env = ["env", "NO_COLOR=1"];
+    const child = spawnSync("python3", [terminal, "80", "24", "[]", ...env, process.execPath, main, "ps"], {
+      env: { ...process.env, SPORELET_HOME: node.home },
+    });
+    expect(child.stdout.toString()).toContain("running");
+    expect(child.stdout.toString()).not.toContain("u001b[32m");
+  });
+});
