@@ -125,7 +125,7 @@ func assemble(log *journal.Journal, root string, kernel uniqueness.Kernel, reape
 	supervisor := &services.Supervisor{Reaper: reaper, Journal: log, LogDirectory: root + logDirectory}
 	service := &server.Server{
 		Root: root, Reaper: reaper, Journal: log, Version: version,
-		Supervisor: supervisor, Environment: keeper.Environment,
+		Supervisor: supervisor, Environment: keeper.Environment, Prepare: keeper.Guest.Prepare,
 	}
 	keeper.Handler = service.Handler()
 	// Services find clock, name and network as they will be.

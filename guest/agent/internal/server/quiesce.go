@@ -18,7 +18,8 @@ import (
 )
 
 // Quiesce prepares for a freeze. The order matters: hooks may write, so file systems are synced after them;
-// blocks can be trimmed once deletions are on disk; and the page cache holds only clean pages then.
+// blocks can be trimmed once deletions are on disk; the page cache holds only clean pages then;
+// and what a clone needs first is read into it again.
 func (s *Server) Quiesce(_ context.Context, request *agentv1.QuiesceRequest) (*agentv1.QuiesceResponse, error) {
 	response := &agentv1.QuiesceResponse{}
 	began := time.Now()
@@ -33,7 +34,7 @@ func (s *Server) Quiesce(_ context.Context, request *agentv1.QuiesceRequest) (*a
 	response.HooksMs = uint32(time.Since(began).Milliseconds())
 	s.Parking.Store(true)
 	if s.DryRun {
-		return response, nil
+		return response, s.Prepare()
 	}
 	unix.Sync()
 	if request.Trim {
@@ -44,7 +45,7 @@ func (s *Server) Quiesce(_ context.Context, request *agentv1.QuiesceRequest) (*a
 			return nil, fmt.Errorf("drop caches: %w", err)
 		}
 	}
-	return response, nil
+	return response, s.Prepare()
 }
 
 // fitrim is FITRIM, _IOWR('X', 121, struct fstrim_range) (linux: include/uapi/linux/fs.h).

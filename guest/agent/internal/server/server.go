@@ -28,6 +28,8 @@ type Server struct {
 	Supervisor *services.Supervisor
 	// End ends the machine; called after the reply to Shutdown.
 	End func(timeout time.Duration)
+	// Prepare makes the first contact of clones cheap; called at the end of Quiesce.
+	Prepare func() error
 	// Environment is what the host's Hello gave for all programs, as KEY=VALUE.
 	Environment func() []string
 	// Parking is set by Quiesce: when this host leaves, the agent parks for a freeze.

@@ -151,6 +151,7 @@ func (k *Keeper) firstContact(conn net.Conn) error {
 	if err := frame.Write(conn, answer); err != nil {
 		return fmt.Errorf("first contact: %w", err)
 	}
+	k.Guest.Release()
 	if reply.Error != nil {
 		return fmt.Errorf("first contact: %s: %s", reply.Error.Code, reply.Error.Message)
 	}

@@ -1,11 +1,8 @@
 package uniqueness
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 
 	agentv1 "sporelet.ai/guest/agent/gen/sporelet/agent/v1"
@@ -48,8 +45,7 @@ func (g *Guest) hostname(name string) error {
 	if err := g.write("/etc/hostname", []byte(name+"\n"), 0o644); err != nil {
 		return err
 	}
-	hosts, _ := os.ReadFile(g.Root + "/etc/hosts")
-	return g.write("/etc/hosts", []byte(hostsWith(string(hosts), name)), 0o644)
+	return g.write("/etc/hosts", []byte(hostsWith(string(g.read("/etc/hosts")), name)), 0o644)
 }
 
 // hostsWith returns the text of /etc/hosts in which 127.0.1.1, Debian's address for it, is the name of
@@ -80,31 +76,4 @@ func isMachineID(id string) bool {
 	return len(id) == 32 && !strings.ContainsFunc(id, func(c rune) bool {
 		return !(c >= '0' && c <= '9' || c >= 'a' && c <= 'f')
 	})
-}
-
-// write makes a file hold data. Readers see the old content or the new. A file of the same length is
-// written in place, which costs a clone the least; nothing is synced, because a clone that dies during
-// its first contact is thrown away.
-func (g *Guest) write(path string, data []byte, mode os.FileMode) error {
-	path = g.Root + path
-	old, err := os.ReadFile(path)
-	if err == nil && bytes.Equal(old, data) {
-		return nil
-	}
-	if err == nil && len(old) == len(data) {
-		file, err := os.OpenFile(path, os.O_WRONLY, 0)
-		if err != nil {
-			return err
-		}
-		_, err = file.WriteAt(data, 0)
-		return errors.Join(err, file.Close())
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
-	}
-	temporary := path + ".sporelet"
-	if err := os.WriteFile(temporary, data, mode); err != nil {
-		return err
-	}
-	return os.Rename(temporary, path)
 }

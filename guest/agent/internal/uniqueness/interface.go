@@ -31,10 +31,59 @@ func (r *ifreq) setIPv4(address netip.Addr) {
 
 func (r *ifreq) ipv4() netip.Addr { return netip.AddrFrom4([4]byte(r.union[4:8])) }
 
+// networkSettings are what SetNetwork was asked for.
+type networkSettings struct{ mac, address, gateway string }
+
 // SetNetwork gives the first network interface its MAC address, IPv4 address with prefix and default
-// route, where they differ, and forgets all neighbours: a clone's gateway is another machine than that of
+// route, where they differ, and forgets the neighbours: a clone's gateway is another machine than that of
 // the frozen one, with the same address.
 func (l *Linux) SetNetwork(mac, address, gateway string) error {
+	wanted := networkSettings{mac, address, gateway}
+	if known := l.known; known != nil && *known == wanted {
+		return l.forgetGateway(gateway)
+	}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if err := l.configure(fd, wanted); err != nil {
+		return err
+	}
+	l.known = &wanted
+	return nil
+}
+
+// Prepare makes sure that the network is as it was last set, and keeps what the same request needs again: of
+// the neighbours, the gateway alone can come back until the freeze, because it is what a guest talks to.
+func (l *Linux) Prepare() error {
+	if l.known == nil {
+		return nil
+	}
+	if l.socket < 0 {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		l.socket = fd
+	}
+	if err := l.configure(l.socket, *l.known); err != nil {
+		return err
+	}
+	// Run once, so that it is ready to run again.
+	return l.forgetGateway(l.known.gateway)
+}
+
+func (l *Linux) forgetGateway(gateway string) error {
+	address, err := netip.ParseAddr(gateway)
+	if err != nil || l.socket < 0 {
+		return nil
+	}
+	return (&link{socket: l.socket, name: l.iface}).forget(address)
+}
+
+func (l *Linux) configure(fd int, wanted networkSettings) error {
+	mac, address, gateway := wanted.mac, wanted.address, wanted.gateway
 	if l.iface == "" {
 		name, err := firstInterface("/sys/class/net")
 		if err != nil {
@@ -42,11 +91,6 @@ func (l *Linux) SetNetwork(mac, address, gateway string) error {
 		}
 		l.iface = name
 	}
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
 	link := &link{socket: fd, name: l.iface}
 	if err := link.up("lo", true); err != nil {
 		return err
@@ -282,11 +326,18 @@ func (l *link) forgetNeighbours() error {
 		return err
 	}
 	for _, neighbour := range neighbours(string(table), l.name) {
-		r := arpreq{protocol: sockaddr(neighbour)}
-		copy(r.device[:15], l.name)
-		if err := ioctl(l.socket, unix.SIOCDARP, unsafe.Pointer(&r)); err != nil && err != unix.ENXIO && err != unix.ENOENT {
-			return fmt.Errorf("forget neighbour %s: %w", neighbour, err)
+		if err := l.forget(neighbour); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+func (l *link) forget(neighbour netip.Addr) error {
+	r := arpreq{protocol: sockaddr(neighbour)}
+	copy(r.device[:15], l.name)
+	if err := ioctl(l.socket, unix.SIOCDARP, unsafe.Pointer(&r)); err != nil && err != unix.ENXIO && err != unix.ENOENT {
+		return fmt.Errorf("forget neighbour %s: %w", neighbour, err)
 	}
 	return nil
 }

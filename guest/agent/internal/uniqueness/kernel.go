@@ -2,7 +2,6 @@ package uniqueness
 
 import (
 	"fmt"
-	"os"
 	"time"
 	"unsafe"
 
@@ -14,6 +13,9 @@ type Linux struct {
 	// random is /dev/urandom, kept open so that a resume need not look it up.
 	random int
 	iface  string
+	// known is the network that is set, as of Prepare, and socket is for asking about it.
+	known  *networkSettings
+	socket int
 }
 
 // NewLinux opens what first contact needs, so that a clone finds it open.
@@ -22,7 +24,7 @@ func NewLinux() (*Linux, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open /dev/urandom: %w", err)
 	}
-	return &Linux{random: random}, nil
+	return &Linux{random: random, socket: -1}, nil
 }
 
 // SetClock sets the wall clock unless it is right within the tolerance.
@@ -62,12 +64,7 @@ func (l *Linux) AddEntropy(entropy []byte) error {
 }
 
 // SetHostname sets the name that uname reports.
-func (l *Linux) SetHostname(name string) error {
-	if old, err := os.Hostname(); err == nil && old == name {
-		return nil
-	}
-	return unix.Sethostname([]byte(name))
-}
+func (l *Linux) SetHostname(name string) error { return unix.Sethostname([]byte(name)) }
 
 // DryRun changes nothing: for serving on a developer's machine.
 type DryRun struct{}
@@ -76,3 +73,4 @@ func (DryRun) SetClock(time.Time, time.Duration) error { return nil }
 func (DryRun) AddEntropy([]byte) error                 { return nil }
 func (DryRun) SetHostname(string) error                { return nil }
 func (DryRun) SetNetwork(_, _, _ string) error         { return nil }
+func (DryRun) Prepare() error                          { return nil }

@@ -9,7 +9,6 @@ package uniqueness
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
 	"time"
 
 	agentv1 "sporelet.ai/guest/agent/gen/sporelet/agent/v1"
@@ -26,6 +25,8 @@ type Guest struct {
 	Root   string
 	Kernel Kernel
 	Reaper *proc.Reaper
+	// prepared is what Prepare left for the next first contact, else nil.
+	prepared *prepared
 }
 
 // Kernel is the part that cannot be tried out on a developer's machine.
@@ -34,6 +35,8 @@ type Kernel interface {
 	AddEntropy(entropy []byte) error
 	SetHostname(name string) error
 	SetNetwork(mac, address, gateway string) error
+	// Prepare makes the next SetNetwork cheap if it asks for what is set now.
+	Prepare() error
 }
 
 // Failure is a step that did not succeed, as the host will be told.
@@ -73,7 +76,6 @@ func (g *Guest) Apply(hello *agentv1.Hello, reply *agentv1.HelloReply, environme
 	} else if resume {
 		return failed("clock", errors.New("the host sent no time"))
 	}
-	mark = time.Now().Add(-time.Since(mark)) // the wall clock moved; Sub uses the monotonic one
 	lap(&reply.ClockUs)
 	if hello.Kind == agentv1.HelloKind_HELLO_KIND_RECONNECT {
 		return nil
@@ -92,8 +94,7 @@ func (g *Guest) Apply(hello *agentv1.Hello, reply *agentv1.HelloReply, environme
 	lap(&reply.NetworkUs)
 	if resume {
 		timeout := time.Duration(hello.HookTimeoutMs) * time.Millisecond
-		list := hooks.List(g.Root + filepath.Join(HookDirectory, "after-resume.d"))
-		if len(list) > 0 {
+		if list := g.resumeHooks(); len(list) > 0 {
 			if err := hooks.Run(g.Reaper, list, environment(), timeout); err != nil {
 				return HookError(err)
 			}

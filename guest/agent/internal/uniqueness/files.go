@@ -1,0 +1,121 @@
+package uniqueness
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"sporelet.ai/guest/agent/internal/hooks"
+)
+
+// identityFiles are what first contact writes.
+var identityFiles = []string{"/etc/hostname", "/etc/hosts", "/etc/machine-id", "/etc/resolv.conf", GenerationFile}
+
+// prepared is what a clone finds done.
+type prepared struct {
+	// files are open and in the page cache.
+	files map[string]*preparedFile
+	// hooks of after-resume.d.
+	hooks []string
+}
+
+// preparedFile is a file that is open for writing, with what it holds.
+type preparedFile struct {
+	fd      int
+	content []byte
+}
+
+// Prepare is called before a freeze, when everything else is done, so that a clone has little left to do.
+func (g *Guest) Prepare() error {
+	g.Release()
+	g.prepared = &prepared{files: map[string]*preparedFile{}, hooks: g.resumeHooks()}
+	for _, path := range identityFiles {
+		content, err := os.ReadFile(g.Root + path)
+		if err != nil {
+			continue
+		}
+		if fd, err := unix.Open(g.Root+path, unix.O_WRONLY|unix.O_CLOEXEC, 0); err == nil {
+			g.prepared.files[path] = &preparedFile{fd, content}
+		}
+	}
+	return g.Kernel.Prepare()
+}
+
+// Release closes what Prepare opened: a guest that runs may replace its files. Called once a host was
+// answered.
+func (g *Guest) Release() {
+	if g.prepared != nil {
+		for _, file := range g.prepared.files {
+			_ = unix.Close(file.fd)
+		}
+		g.prepared = nil
+	}
+}
+
+func (g *Guest) resumeHooks() []string {
+	if g.prepared != nil {
+		return g.prepared.hooks
+	}
+	return hooks.List(g.Root + HookDirectory + "/after-resume.d")
+}
+
+func (g *Guest) file(path string) *preparedFile {
+	if g.prepared == nil {
+		return nil
+	}
+	return g.prepared.files[path]
+}
+
+func (g *Guest) read(path string) []byte {
+	if file := g.file(path); file != nil {
+		return file.content
+	}
+	content, _ := os.ReadFile(g.Root + path)
+	return content
+}
+
+// write makes a file hold data. Nothing is synced, because a clone that dies during its first contact is
+// thrown away.
+func (g *Guest) write(path string, data []byte, mode os.FileMode) error {
+	if file := g.file(path); file != nil {
+		return file.write(path, data)
+	}
+	path = g.Root + path
+	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, data) {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	temporary := path + ".sporelet"
+	if err := os.WriteFile(temporary, data, mode); err != nil {
+		return err
+	}
+	return os.Rename(temporary, path)
+}
+
+// write writes in place. A reader sees what one system call wrote at once; where the content becomes
+// shorter it may see the old end behind the new for a moment, which is why generation ids and machine ids,
+// whose length is fixed, are what to compare.
+func (f *preparedFile) write(path string, data []byte) error {
+	if bytes.Equal(f.content, data) {
+		return nil
+	}
+	n, err := unix.Pwrite(f.fd, data, 0)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if n < len(data) {
+		return fmt.Errorf("write %s: %d of %d bytes", path, n, len(data))
+	}
+	if len(data) < len(f.content) {
+		if err := unix.Ftruncate(f.fd, int64(len(data))); err != nil {
+			return fmt.Errorf("truncate %s: %w", path, err)
+		}
+	}
+	f.content = data
+	return nil
+}
