@@ -36,7 +36,7 @@ export async function runCli(argv: readonly string[], io: Io): Promise<number> {
     });
     const { action } = await (parsed.definition as CommandDefinition).load();
     const code = await action(context, parsed.args as never, parsed.options as never);
-    return interrupts.exitCode ?? code ?? 0;
+    return code ?? 0;
   } catch (error) {
     return await failed(error, io, interrupts.exitCode, json || argv.includes("--json"));
   } finally {

@@ -100,7 +100,7 @@ function commandCase(command: CompletedCommand): string {
     const pattern = argument.variadic ? "*" : String(i);
     return `        ${pattern}) ${valueCall(argument.complete)} ;;`;
   });
-  const pass = command.passThrough ? " && ${#positional[@]} -eq 0" : "";
+  const pass = command.passThrough ? ` && \${#positional[@]} -eq 0` : "";
   return `    "${command.path}")
       case $prev in
 ${valueCases.join("\n")}
