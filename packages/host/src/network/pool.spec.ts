@@ -150,6 +150,16 @@ it("networks are made ahead, and taking one has the next one made", (ctx) =>
     await expect(pool.take()).rejects.toMatchObject({ code: "failed_precondition" });
   }));
 
+it("a network that somebody removed while it lay ready is not handed out", (ctx) =>
+  withWorld(ctx, async ({ pool: create, owner }) => {
+    const pool = create(1);
+    await pool.filled();
+    const [ready = ""] = await namesOf(owner);
+    await runProcess(["ip", "netns", "del", ready], { operation });
+    const network = await pool.take();
+    expect(await namesOf(owner)).toContain(network.name);
+  }));
+
 it("networks taken at the same time are all different", (ctx) =>
   withWorld(ctx, async ({ pool: create }) => {
     const [one, two] = [create(1), create(0)];

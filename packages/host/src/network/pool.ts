@@ -1,3 +1,4 @@
+import { access } from "node:fs/promises";
 import { SporeletError } from "@sporelet/errors";
 import { loadSyscalls } from "../syscalls.ts";
 import { parseNamespaceName, tapName } from "./addresses.ts";
@@ -74,7 +75,12 @@ export function createNetworkPool({ owner, spare = 4, hostNetns }: NetworkPoolOp
   return {
     async take(signal) {
       try {
-        return await handOut(await supply.take(signal));
+        for (;;) {
+          const name = await supply.take(signal);
+          // Somebody may have removed one that lay ready; what is left of it goes as well.
+          if (await exists(`${netnsDirectory}/${name}`)) return await handOut(name);
+          await removeNamespaces(host, [name]);
+        }
       } catch (error) {
         throw SporeletError.from(error, { operation: "make a network for a clone" });
       }
@@ -101,6 +107,13 @@ export function createNetworkPool({ owner, spare = 4, hostNetns }: NetworkPoolOp
     filled: () => supply.fill(),
     close: () => supply.close(poolClosed()),
   };
+}
+
+function exists(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  );
 }
 
 function poolClosed(): SporeletError {
