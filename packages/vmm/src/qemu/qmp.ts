@@ -4,6 +4,7 @@
  * command, and events come in between.
  */
 import type { Duplex } from "node:stream";
+import { StringDecoder } from "node:string_decoder";
 import { SporeletError } from "@sporelet/errors";
 import { within } from "../wait.ts";
 
@@ -87,9 +88,9 @@ export async function openQmp(stream: Duplex, options: QmpOptions): Promise<Qmp>
     }
   };
 
-  stream.setEncoding("utf8");
-  stream.on("data", (text: string) => {
-    const lines = (rest + text).split("\n");
+  const decoder = new StringDecoder("utf8");
+  stream.on("data", (bytes: Buffer) => {
+    const lines = (rest + decoder.write(bytes)).split("\n");
     rest = lines.pop() ?? "";
     try {
       for (const line of lines) if (line.trim() !== "") receive(line);
