@@ -83,7 +83,7 @@ async function layer0Snapshot(options: BuildOptions, signal: AbortSignal): Promi
     });
     boot.done();
     const frozen = await freeze({ guest, layer0, draft, hookTimeoutMs: 0, signal, onEvent });
-    return commit(options, draft, { ...describe(options, layer0, frozen), layer: 0 }, signal);
+    return await commit(options, draft, { ...describe(options, layer0, frozen), layer: 0 }, signal);
   });
 }
 
@@ -121,7 +121,7 @@ async function layer1Snapshot(options: BuildOptions, signal: AbortSignal): Promi
       hookTimeoutMs: config.timeouts.hookMs,
       recipe: recipeOf(project, key),
     };
-    return commit(options, draft, description, signal);
+    return await commit(options, draft, description, signal);
   });
 }
 
