@@ -29,8 +29,9 @@ end
 function __sporectl_at
     set -l words (__sporectl_positional)
     set -l path (string split ' ' -- $argv[1])
-    test "$words[1..(count $path)]" = "$argv[1]"; or return 1
-    test "$argv[2]" = any; or test (math (count $words) - (count $path)) = "$argv[2]"
+    set -l length (count $path)
+    test "$words[1..$length]" = "$argv[1]"; or return 1
+    test "$argv[2]" = any; or test (math (count $words) - $length) = "$argv[2]"
 end
 
 function __sporectl_none
@@ -85,7 +86,9 @@ function values(complete: Completion | undefined, command: CompletedCommand): st
     case "directories":
       return "-f -a '(__fish_complete_directories)'";
     case "paths":
-      return command.path === "cp" ? "-F -a '(__sporectl_names machines | string replace -r \"$\" :)'" : "-F";
+      return command.path === "cp"
+        ? "-F -a '(__sporectl_names machines | string replace -r \\'$\\' :)'"
+        : "-F";
     case "files":
       return "-F";
   }

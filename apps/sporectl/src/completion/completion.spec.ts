@@ -1,0 +1,144 @@
+import { spawnSync } from "node:child_process";
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { families, groups } from "../commands/index.ts";
+import { bashScript } from "./bash.ts";
+import { fishScript } from "./fish.ts";
+import { completionModel } from "./model.ts";
+import { zshScript } from "./zsh.ts";
+
+const model = completionModel(groups, families);
+let directory: string;
+
+beforeAll(() => {
+  directory = mkdtempSync(path.join(os.tmpdir(), "sporectl-completion-"));
+  // Stands for a sporectl with two machines and two snapshots.
+  const names =
+    "case $2 in machines) echo hello-1; echo hello-2 ;; snapshots) echo hello; echo hello:old ;; sources) echo console; echo api ;; esac";
+  writeFileSync(path.join(directory, "sporectl"), `#!/bin/sh\n[ "$1" = __complete ] || exit 1\n${names}\n`);
+  chmodSync(path.join(directory, "sporectl"), 0o755);
+  writeFileSync(path.join(directory, "bash"), bashScript(model));
+  writeFileSync(path.join(directory, "_sporectl"), zshScript(model));
+  writeFileSync(path.join(directory, "fish"), fishScript(model));
+  writeFileSync(path.join(directory, "file.txt"), "");
+});
+afterAll(() => rmSync(directory, { recursive: true }));
+
+const has = (shell: string) => spawnSync(shell, ["--version"]).error === undefined;
+const environment = () => ({ PATH: `${directory}:${process.env.PATH}`, HOME: directory, TERM: "dumb" });
+
+/** What bash offers for a line that is typed up to its end. */
+function inBash(line: string): string[] {
+  const script = `
+    source "$1"
+    COMP_LINE=$2 COMP_POINT=\${#2}
+    # As readline splits it: at blanks, and before and after ":" and "=".
+    read -ra COMP_WORDS <<<"$(sed -E 's/([:=])/ \\1 /g' <<<"$2")"
+    [[ $2 == *" " ]] && COMP_WORDS+=("")
+    COMP_CWORD=$((\${#COMP_WORDS[@]} - 1))
+    _sporectl 2>&1
+    printf '%s\\n' "\${COMPREPLY[@]}"`;
+  const result = spawnSync("bash", ["--norc", "-c", script, "bash", path.join(directory, "bash"), line], {
+    cwd: directory,
+    env: environment(),
+  });
+  expect(result.stderr.toString()).toBe("");
+  return result.stdout
+    .toString()
+    .split("\n")
+    .filter((word) => word !== "")
+    .sort();
+}
+
+describe("the completion for bash", () => {
+  it.each([
+    ["sporectl sn", ["snapshot"]],
+    ["sporectl snapshot ", ["create", "inspect", "ls", "rm", "verify"]],
+    ["sporectl help ru", ["run"]],
+    ["sporectl run --pub", ["--publish", "--publish-all"]],
+    ["sporectl run he", ["hello", "hello:old"]],
+    ["sporectl run hello:o", ["old"]],
+    ["sporectl run -n 2 he", ["hello", "hello:old"]],
+    ["sporectl run --name hello ", ["hello", "hello:old"]],
+    ["sporectl exec ", ["hello-1", "hello-2"]],
+    ["sporectl exec hello-1 --", []],
+    ["sporectl stop hello-1 ", ["hello-1", "hello-2"]],
+    ["sporectl logs hello-1 ", ["api", "console"]],
+    ["sporectl --home /x ps --al", ["--all"]],
+    ["sporectl snapshot rm ", ["hello", "hello:old"]],
+    ["sporectl build --layer ", ["0", "1"]],
+    ["sporectl completion z", ["zsh"]],
+    ["sporectl cp fil", ["file.txt"]],
+    ["sporectl cp hel", ["hello-1:", "hello-2:"]],
+    ["sporectl --", ["--help", "--home", "--quiet", "--version"]],
+  ])("%j offers %j", (line, expected) => expect(inBash(line)).toEqual(expected));
+
+  it("knows every command and every option of the table", () => {
+    for (const { path: command, options } of model.commands) {
+      const offered = inBash(`sporectl ${command} -`);
+      expect(offered, command).toEqual(options.flatMap(({ flags }) => flags).sort());
+    }
+  });
+});
+
+describe("the completion for zsh", () => {
+  it("is read by zsh, and completes", (context) => {
+    if (!has("zsh")) context.skip("zsh is not installed");
+    expect(spawnSync("zsh", ["-n", path.join(directory, "_sporectl")]).stderr.toString()).toBe("");
+    // A zsh on a terminal of its own (zsh/zpty), in which the line is typed and completed.
+    const offers = (line: string) => {
+      const script = `
+        zmodload zsh/zpty
+        zpty z zsh -f -i
+        zpty -w z "PS1= fpath=($1 \\$fpath); autoload -U compinit; compinit -u -D; zstyle ':completion:*' list-prompt ''; LISTMAX=0"
+        zpty -w z "echo rea''dy"; zpty -r -m z l '*ready*'
+        zpty -w -n z "$2"$'\\C-d'
+        zpty -w -n z $'\\C-u'"echo do''ne"$'\\n'
+        zpty -r -m z l '*done*'; print -r -- "$l"`;
+      return spawnSync("zsh", ["-f", "-c", script, "zsh", directory, line], {
+        cwd: directory,
+        env: environment(),
+        timeout: 20_000,
+      }).stdout.toString();
+    };
+    expect(offers("sporectl snapshot ")).toContain("Freeze a machine as a snapshot");
+    expect(offers("sporectl stop ")).toMatch(/hello-1\s+hello-2/);
+    expect(offers("sporectl run --pub")).toContain("--publish-all");
+  });
+});
+
+describe("the completion for fish", () => {
+  it("is read by fish, and completes", (context) => {
+    if (!has("fish")) context.skip("fish is not installed");
+    const offers = (line: string) => {
+      const script = 'source $argv[1]; complete -C "$argv[2]"';
+      const result = spawnSync("fish", ["--no-config", "-c", script, path.join(directory, "fish"), line], {
+        cwd: directory,
+        env: environment(),
+      });
+      expect(result.stderr.toString()).toBe("");
+      return result.stdout
+        .toString()
+        .split("\n")
+        .map((entry) => entry.split("\t")[0])
+        .filter((word) => word !== "");
+    };
+    expect(offers("sporectl snapshot ").sort()).toEqual(["create", "inspect", "ls", "rm", "verify"]);
+    expect(offers("sporectl stop ").sort()).toEqual(["hello-1", "hello-2"]);
+    expect(offers("sporectl run -n 2 ").sort()).toEqual(["hello", "hello:old"]);
+    expect(offers("sporectl logs hello-1 ").sort()).toEqual(["api", "console"]);
+    expect(offers("sporectl run --pub").sort()).toEqual(["--publish", "--publish-all"]);
+  });
+});
+
+describe("the model", () => {
+  it("leaves hidden commands out, and names every option once", () => {
+    expect(model.commands.some(({ path: command }) => command.startsWith("__"))).toBe(false);
+    for (const { path: command, options } of model.commands) {
+      const flags = options.flatMap((option) => option.flags);
+      expect(new Set(flags).size, command).toBe(flags.length);
+    }
+  });
+});
