@@ -102,6 +102,7 @@ func runTest(listen, root string, supervise bool) error {
 	if err != nil {
 		return err
 	}
+	log.Printf("agent %s waits for its host", version)
 	for {
 		conn, err := listener.Accept()
 		if err != nil {

@@ -36,12 +36,16 @@ func Unpack(ctx context.Context, from io.Reader, directory string) error {
 	defer root.Close()
 	u := &unpacker{root: root, privileged: os.Getuid() == 0, buffer: make([]byte, 64<<10)}
 	defer u.closeParent()
-	source := tar.NewReader(from)
+	stream := &ended{Reader: from}
+	source := tar.NewReader(stream)
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		header, err := source.Next()
+		if err == io.EOF && stream.ended {
+			return fmt.Errorf("%w: it ends without its end-of-archive blocks", ErrMalformed)
+		}
 		if err == io.EOF {
 			break
 		}
@@ -57,6 +61,18 @@ func Unpack(ctx context.Context, from io.Reader, directory string) error {
 		return err
 	}
 	return u.finishDirectories()
+}
+
+// ended is a stream that remembers its end: the tar reader stops before it at a proper end of archive.
+type ended struct {
+	io.Reader
+	ended bool
+}
+
+func (e *ended) Read(p []byte) (int, error) {
+	n, err := e.Reader.Read(p)
+	e.ended = e.ended || err == io.EOF
+	return n, err
 }
 
 func malformed(err error) error {

@@ -25,14 +25,15 @@ func wireError(path string, err error) error {
 		code = connect.CodeCanceled
 	case errors.Is(err, fs.ErrNotExist):
 		code = connect.CodeNotFound
+	// Before ErrExist, which Go takes ENOTEMPTY for.
+	case errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.EISDIR), errors.Is(err, unix.ENOTEMPTY), errors.Is(err, unix.ELOOP):
+		code = connect.CodeFailedPrecondition
 	case errors.Is(err, fs.ErrExist):
 		code = connect.CodeAlreadyExists
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, unix.EROFS):
 		code = connect.CodePermissionDenied
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		code = connect.CodeResourceExhausted
-	case errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.EISDIR), errors.Is(err, unix.ENOTEMPTY), errors.Is(err, unix.ELOOP):
-		code = connect.CodeFailedPrecondition
 	}
 	return connect.NewError(code, fmt.Errorf("%s: %s", path, reason(err)))
 }

@@ -174,14 +174,16 @@ func (s *Server) WriteFile(_ context.Context, stream *connect.ClientStream[agent
 	}
 	defer os.Remove(file.Name())
 	defer file.Close()
-	for stream.Receive() {
+	complete := false
+	for stream.Receive() && !complete {
+		_, complete = stream.Msg().Request.(*agentv1.WriteFileRequest_End)
 		if _, err := file.Write(stream.Msg().GetData()); err != nil {
 			return nil, wireError(path, err)
 		}
 	}
 	// A call that the host gave up must leave the old file.
-	if err := stream.Err(); err != nil {
-		return nil, err
+	if !complete {
+		return nil, errors.Join(stream.Err(), connect.NewError(connect.CodeAborted, errors.New(path+": the call ended before the file did")))
 	}
 	if err := finish(file, start, path); err != nil {
 		return nil, wireError(path, err)

@@ -1361,6 +1361,7 @@ type WriteFileRequest struct {
 	//
 	//	*WriteFileRequest_Start
 	//	*WriteFileRequest_Data
+	//	*WriteFileRequest_End
 	Request       isWriteFileRequest_Request `protobuf_oneof:"request"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1421,6 +1422,15 @@ func (x *WriteFileRequest) GetData() []byte {
 	return nil
 }
 
+func (x *WriteFileRequest) GetEnd() *Empty {
+	if x != nil {
+		if x, ok := x.Request.(*WriteFileRequest_End); ok {
+			return x.End
+		}
+	}
+	return nil
+}
+
 type isWriteFileRequest_Request interface {
 	isWriteFileRequest_Request()
 }
@@ -1433,9 +1443,15 @@ type WriteFileRequest_Data struct {
 	Data []byte `protobuf:"bytes,2,opt,name=data,proto3,oneof"`
 }
 
+type WriteFileRequest_End struct {
+	End *Empty `protobuf:"bytes,3,opt,name=end,proto3,oneof"`
+}
+
 func (*WriteFileRequest_Start) isWriteFileRequest_Request() {}
 
 func (*WriteFileRequest_Data) isWriteFileRequest_Request() {}
+
+func (*WriteFileRequest_End) isWriteFileRequest_Request() {}
 
 type WriteFileStart struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2421,10 +2437,11 @@ const file_sporelet_agent_v1_agent_proto_rawDesc = "" +
 	"\x0fReadFileRequest\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x16\n" +
-	"\x06length\x18\x03 \x01(\x04R\x06length\"n\n" +
+	"\x06length\x18\x03 \x01(\x04R\x06length\"\x9c\x01\n" +
 	"\x10WriteFileRequest\x129\n" +
 	"\x05start\x18\x01 \x01(\v2!.sporelet.agent.v1.WriteFileStartH\x00R\x05start\x12\x14\n" +
-	"\x04data\x18\x02 \x01(\fH\x00R\x04dataB\t\n" +
+	"\x04data\x18\x02 \x01(\fH\x00R\x04data\x12,\n" +
+	"\x03end\x18\x03 \x01(\v2\x18.sporelet.agent.v1.EmptyH\x00R\x03endB\t\n" +
 	"\arequest\"\x7f\n" +
 	"\x0eWriteFileStart\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
@@ -2572,43 +2589,44 @@ var file_sporelet_agent_v1_agent_proto_depIdxs = []int32{
 	11, // 9: sporelet.agent.v1.ExecResponse.started:type_name -> sporelet.agent.v1.ExecStarted
 	12, // 10: sporelet.agent.v1.ExecResponse.exit:type_name -> sporelet.agent.v1.ExecExit
 	19, // 11: sporelet.agent.v1.WriteFileRequest.start:type_name -> sporelet.agent.v1.WriteFileStart
-	22, // 12: sporelet.agent.v1.WriteTarRequest.start:type_name -> sporelet.agent.v1.WriteTarStart
-	24, // 13: sporelet.agent.v1.ForwardRequest.start:type_name -> sporelet.agent.v1.ForwardStart
-	28, // 14: sporelet.agent.v1.ServicesResponse.services:type_name -> sporelet.agent.v1.Service
-	4,  // 15: sporelet.agent.v1.QuiesceResponse.error:type_name -> sporelet.agent.v1.AgentError
-	7,  // 16: sporelet.agent.v1.AgentService.Exec:input_type -> sporelet.agent.v1.ExecRequest
-	13, // 17: sporelet.agent.v1.AgentService.Stat:input_type -> sporelet.agent.v1.StatRequest
-	15, // 18: sporelet.agent.v1.AgentService.List:input_type -> sporelet.agent.v1.ListRequest
-	16, // 19: sporelet.agent.v1.AgentService.Remove:input_type -> sporelet.agent.v1.RemoveRequest
-	17, // 20: sporelet.agent.v1.AgentService.ReadFile:input_type -> sporelet.agent.v1.ReadFileRequest
-	18, // 21: sporelet.agent.v1.AgentService.WriteFile:input_type -> sporelet.agent.v1.WriteFileRequest
-	20, // 22: sporelet.agent.v1.AgentService.ReadTar:input_type -> sporelet.agent.v1.ReadTarRequest
-	21, // 23: sporelet.agent.v1.AgentService.WriteTar:input_type -> sporelet.agent.v1.WriteTarRequest
-	23, // 24: sporelet.agent.v1.AgentService.Forward:input_type -> sporelet.agent.v1.ForwardRequest
-	5,  // 25: sporelet.agent.v1.AgentService.Facts:input_type -> sporelet.agent.v1.Empty
-	26, // 26: sporelet.agent.v1.AgentService.Logs:input_type -> sporelet.agent.v1.LogsRequest
-	5,  // 27: sporelet.agent.v1.AgentService.Services:input_type -> sporelet.agent.v1.Empty
-	29, // 28: sporelet.agent.v1.AgentService.Quiesce:input_type -> sporelet.agent.v1.QuiesceRequest
-	31, // 29: sporelet.agent.v1.AgentService.Shutdown:input_type -> sporelet.agent.v1.ShutdownRequest
-	10, // 30: sporelet.agent.v1.AgentService.Exec:output_type -> sporelet.agent.v1.ExecResponse
-	14, // 31: sporelet.agent.v1.AgentService.Stat:output_type -> sporelet.agent.v1.FileInfo
-	14, // 32: sporelet.agent.v1.AgentService.List:output_type -> sporelet.agent.v1.FileInfo
-	5,  // 33: sporelet.agent.v1.AgentService.Remove:output_type -> sporelet.agent.v1.Empty
-	6,  // 34: sporelet.agent.v1.AgentService.ReadFile:output_type -> sporelet.agent.v1.Chunk
-	14, // 35: sporelet.agent.v1.AgentService.WriteFile:output_type -> sporelet.agent.v1.FileInfo
-	6,  // 36: sporelet.agent.v1.AgentService.ReadTar:output_type -> sporelet.agent.v1.Chunk
-	5,  // 37: sporelet.agent.v1.AgentService.WriteTar:output_type -> sporelet.agent.v1.Empty
-	6,  // 38: sporelet.agent.v1.AgentService.Forward:output_type -> sporelet.agent.v1.Chunk
-	25, // 39: sporelet.agent.v1.AgentService.Facts:output_type -> sporelet.agent.v1.FactsResponse
-	6,  // 40: sporelet.agent.v1.AgentService.Logs:output_type -> sporelet.agent.v1.Chunk
-	27, // 41: sporelet.agent.v1.AgentService.Services:output_type -> sporelet.agent.v1.ServicesResponse
-	30, // 42: sporelet.agent.v1.AgentService.Quiesce:output_type -> sporelet.agent.v1.QuiesceResponse
-	5,  // 43: sporelet.agent.v1.AgentService.Shutdown:output_type -> sporelet.agent.v1.Empty
-	30, // [30:44] is the sub-list for method output_type
-	16, // [16:30] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	5,  // 12: sporelet.agent.v1.WriteFileRequest.end:type_name -> sporelet.agent.v1.Empty
+	22, // 13: sporelet.agent.v1.WriteTarRequest.start:type_name -> sporelet.agent.v1.WriteTarStart
+	24, // 14: sporelet.agent.v1.ForwardRequest.start:type_name -> sporelet.agent.v1.ForwardStart
+	28, // 15: sporelet.agent.v1.ServicesResponse.services:type_name -> sporelet.agent.v1.Service
+	4,  // 16: sporelet.agent.v1.QuiesceResponse.error:type_name -> sporelet.agent.v1.AgentError
+	7,  // 17: sporelet.agent.v1.AgentService.Exec:input_type -> sporelet.agent.v1.ExecRequest
+	13, // 18: sporelet.agent.v1.AgentService.Stat:input_type -> sporelet.agent.v1.StatRequest
+	15, // 19: sporelet.agent.v1.AgentService.List:input_type -> sporelet.agent.v1.ListRequest
+	16, // 20: sporelet.agent.v1.AgentService.Remove:input_type -> sporelet.agent.v1.RemoveRequest
+	17, // 21: sporelet.agent.v1.AgentService.ReadFile:input_type -> sporelet.agent.v1.ReadFileRequest
+	18, // 22: sporelet.agent.v1.AgentService.WriteFile:input_type -> sporelet.agent.v1.WriteFileRequest
+	20, // 23: sporelet.agent.v1.AgentService.ReadTar:input_type -> sporelet.agent.v1.ReadTarRequest
+	21, // 24: sporelet.agent.v1.AgentService.WriteTar:input_type -> sporelet.agent.v1.WriteTarRequest
+	23, // 25: sporelet.agent.v1.AgentService.Forward:input_type -> sporelet.agent.v1.ForwardRequest
+	5,  // 26: sporelet.agent.v1.AgentService.Facts:input_type -> sporelet.agent.v1.Empty
+	26, // 27: sporelet.agent.v1.AgentService.Logs:input_type -> sporelet.agent.v1.LogsRequest
+	5,  // 28: sporelet.agent.v1.AgentService.Services:input_type -> sporelet.agent.v1.Empty
+	29, // 29: sporelet.agent.v1.AgentService.Quiesce:input_type -> sporelet.agent.v1.QuiesceRequest
+	31, // 30: sporelet.agent.v1.AgentService.Shutdown:input_type -> sporelet.agent.v1.ShutdownRequest
+	10, // 31: sporelet.agent.v1.AgentService.Exec:output_type -> sporelet.agent.v1.ExecResponse
+	14, // 32: sporelet.agent.v1.AgentService.Stat:output_type -> sporelet.agent.v1.FileInfo
+	14, // 33: sporelet.agent.v1.AgentService.List:output_type -> sporelet.agent.v1.FileInfo
+	5,  // 34: sporelet.agent.v1.AgentService.Remove:output_type -> sporelet.agent.v1.Empty
+	6,  // 35: sporelet.agent.v1.AgentService.ReadFile:output_type -> sporelet.agent.v1.Chunk
+	14, // 36: sporelet.agent.v1.AgentService.WriteFile:output_type -> sporelet.agent.v1.FileInfo
+	6,  // 37: sporelet.agent.v1.AgentService.ReadTar:output_type -> sporelet.agent.v1.Chunk
+	5,  // 38: sporelet.agent.v1.AgentService.WriteTar:output_type -> sporelet.agent.v1.Empty
+	6,  // 39: sporelet.agent.v1.AgentService.Forward:output_type -> sporelet.agent.v1.Chunk
+	25, // 40: sporelet.agent.v1.AgentService.Facts:output_type -> sporelet.agent.v1.FactsResponse
+	6,  // 41: sporelet.agent.v1.AgentService.Logs:output_type -> sporelet.agent.v1.Chunk
+	27, // 42: sporelet.agent.v1.AgentService.Services:output_type -> sporelet.agent.v1.ServicesResponse
+	30, // 43: sporelet.agent.v1.AgentService.Quiesce:output_type -> sporelet.agent.v1.QuiesceResponse
+	5,  // 44: sporelet.agent.v1.AgentService.Shutdown:output_type -> sporelet.agent.v1.Empty
+	31, // [31:45] is the sub-list for method output_type
+	17, // [17:31] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_sporelet_agent_v1_agent_proto_init() }
@@ -2632,6 +2650,7 @@ func file_sporelet_agent_v1_agent_proto_init() {
 	file_sporelet_agent_v1_agent_proto_msgTypes[17].OneofWrappers = []any{
 		(*WriteFileRequest_Start)(nil),
 		(*WriteFileRequest_Data)(nil),
+		(*WriteFileRequest_End)(nil),
 	}
 	file_sporelet_agent_v1_agent_proto_msgTypes[20].OneofWrappers = []any{
 		(*WriteTarRequest_Start)(nil),

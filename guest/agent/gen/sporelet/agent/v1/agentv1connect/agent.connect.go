@@ -94,12 +94,14 @@ type AgentServiceClient interface {
 	List(context.Context, *v1.ListRequest) (*connect.ServerStreamForClient[v1.FileInfo], error)
 	Remove(context.Context, *v1.RemoveRequest) (*v1.Empty, error)
 	ReadFile(context.Context, *v1.ReadFileRequest) (*connect.ServerStreamForClient[v1.Chunk], error)
-	// The first message holds start. The file appears whole or not at all
-	// (written beside its place, synced, renamed).
+	// The first message holds start, the last one end. The file appears whole or
+	// not at all (written beside its place, synced, renamed): without end, the
+	// call was given up, which HTTP/2 alone does not tell from its end.
 	WriteFile(context.Context) (*connect.ClientStreamForClientSimple[v1.WriteFileRequest, v1.FileInfo], error)
 	// An uncompressed tar (PAX) of one file or directory tree.
 	ReadTar(context.Context, *v1.ReadTarRequest) (*connect.ServerStreamForClient[v1.Chunk], error)
-	// Unpacks a tar below a directory; entries that would leave it are refused.
+	// Unpacks a tar below a directory; entries that would leave it are refused,
+	// and so is a tar without its end-of-archive blocks.
 	WriteTar(context.Context) (*connect.ClientStreamForClientSimple[v1.WriteTarRequest, v1.Empty], error)
 	// One TCP connection from inside the guest, to loopback by default.
 	Forward(context.Context) (*connect.BidiStreamForClientSimple[v1.ForwardRequest, v1.Chunk], error)
@@ -338,12 +340,14 @@ type AgentServiceHandler interface {
 	List(context.Context, *v1.ListRequest, *connect.ServerStream[v1.FileInfo]) error
 	Remove(context.Context, *v1.RemoveRequest) (*v1.Empty, error)
 	ReadFile(context.Context, *v1.ReadFileRequest, *connect.ServerStream[v1.Chunk]) error
-	// The first message holds start. The file appears whole or not at all
-	// (written beside its place, synced, renamed).
+	// The first message holds start, the last one end. The file appears whole or
+	// not at all (written beside its place, synced, renamed): without end, the
+	// call was given up, which HTTP/2 alone does not tell from its end.
 	WriteFile(context.Context, *connect.ClientStream[v1.WriteFileRequest]) (*v1.FileInfo, error)
 	// An uncompressed tar (PAX) of one file or directory tree.
 	ReadTar(context.Context, *v1.ReadTarRequest, *connect.ServerStream[v1.Chunk]) error
-	// Unpacks a tar below a directory; entries that would leave it are refused.
+	// Unpacks a tar below a directory; entries that would leave it are refused,
+	// and so is a tar without its end-of-archive blocks.
 	WriteTar(context.Context, *connect.ClientStream[v1.WriteTarRequest]) (*v1.Empty, error)
 	// One TCP connection from inside the guest, to loopback by default.
 	Forward(context.Context, *connect.BidiStream[v1.ForwardRequest, v1.Chunk]) error
