@@ -52,7 +52,12 @@ async function adopt(node: Node, record: MachineRecord): Promise<void> {
       return { ports: [], close: async () => {} };
     });
     const env = await readEnvironment(node, record.id);
-    const agent = createAgentLink({ machine: vm, name: record.name, env });
+    const agent = createAgentLink({
+      machine: vm,
+      name: record.name,
+      generationId: record.identity.generationId,
+      env,
+    });
     machine.live = { vm, agent, network, ports, alive: node.activity.begin() };
     watchEnd(node, machine);
     if (ports.ports.length !== record.ports.length) await machine.update({ ports: ports.ports });
@@ -78,8 +83,7 @@ async function lost(
     node.machines.delete(machine);
     return;
   }
-  const { process: _gone, ...rest } = machine.record;
-  await machine.update({ ...rest, state, failure, ports: [], network: { kind: "none" } });
+  await machine.update({ state, failure, process: undefined, ports: [], network: { kind: "none" } });
 }
 
 /**

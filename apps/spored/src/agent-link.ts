@@ -6,8 +6,7 @@ import { reconnectHello } from "./identity.ts";
 import { unlessAborted } from "./together.ts";
 
 /** Limits for one attempt to take up an interrupted connection again, milliseconds. */
-const reconnectTimeoutsMs = [2_000, 5_000, 20_000];
-const parkTimeoutMs = 10_000;
+const reconnectTimeoutsMs = [5_000, 20_000];
 
 /** The agent, for one call. Dispose of it when the call has ended. */
 export interface AgentLease extends Disposable {
@@ -27,8 +26,8 @@ export interface AgentLink {
    */
   refresh(): void;
   /**
-   * Runs `prepare`, parks the agent, and runs `frozen`; then takes the connection up again, also when
-   * something failed. Calls that still run when the agent is parked are ended.
+   * Quiesces by `prepare`, parks the agent, and runs `frozen`; then takes the connection up again, also
+   * when something failed. Calls that still run when the agent is parked are ended.
    */
   whileParked<T>(
     prepare: (client: AgentClient) => Promise<void>,
@@ -42,6 +41,8 @@ export interface AgentLink {
 export interface AgentLinkOptions {
   machine: Machine;
   name: string;
+  /** Of the guest's present identity. */
+  generationId: string;
   /** What every Exec sees; given to the agent again after a freeze. */
   env: Record<string, string>;
   /** A channel on which first contact went well. Without it the first lease makes contact. */
@@ -54,7 +55,8 @@ interface Current {
   connection?: AgentConnection;
 }
 
-export function createAgentLink({ machine, name, env, channel }: AgentLinkOptions): AgentLink {
+export function createAgentLink(options: AgentLinkOptions): AgentLink {
+  const { machine, name, env, channel } = options;
   let current: Current | undefined = channel && watched(channel);
   let connecting: Promise<void> | undefined;
   let parked: Promise<void> | undefined;
@@ -78,13 +80,12 @@ export function createAgentLink({ machine, name, env, channel }: AgentLinkOption
       let opened: Duplex | undefined;
       try {
         opened = await machine.openChannel(AbortSignal.timeout(timeoutMs));
-        const hello = reconnectHello(env);
+        const hello = reconnectHello(options.generationId, env);
         await firstContact(opened, hello, { timeoutMs });
         current = watched(opened);
         stale = false;
         return;
       } catch (error) {
-        // The agent may still have been at the end of its old connection, and taken the Hello for part of it.
         last = error;
         opened?.destroy();
       }
@@ -99,12 +100,12 @@ export function createAgentLink({ machine, name, env, channel }: AgentLinkOption
     });
   }
 
-  async function park(signal?: AbortSignal): Promise<void> {
-    if (current === undefined) return;
-    const { channel: parking, connection } = current;
-    await machine.parkAgent(parking, signal);
-    await connection?.close();
-    if (current?.channel === parking) current = undefined;
+  /** Closes the connection, if there is one; calls over it end. */
+  async function disconnect(): Promise<void> {
+    const closing = current;
+    current = undefined;
+    await closing?.connection?.close();
+    closing?.channel.destroy();
   }
 
   function ensure(): Promise<void> {
@@ -112,7 +113,7 @@ export function createAgentLink({ machine, name, env, channel }: AgentLinkOption
     if (parked !== undefined) return parked;
     if (current !== undefined && !(stale && calls === 0)) return Promise.resolve();
     connecting ??= (async () => {
-      await park(AbortSignal.timeout(parkTimeoutMs));
+      await disconnect();
       await connect();
     })().finally(() => {
       connecting = undefined;
@@ -156,13 +157,15 @@ export function createAgentLink({ machine, name, env, channel }: AgentLinkOption
         if (current === undefined) throw gone(name);
         current.connection ??= connectAgent(current.channel);
         await prepare(current.connection.client);
-        await park(signal);
-        return await frozen();
+        try {
+          await machine.parkAgent(current.channel, signal);
+          return await frozen();
+        } finally {
+          await disconnect();
+        }
       } finally {
         parked = undefined;
         resolve();
-        // The calls that ran were ended with the connection.
-        stale = true;
         ensureSoon();
       }
     },

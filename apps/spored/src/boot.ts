@@ -72,7 +72,13 @@ export async function bootMachine(
     const contact = firstContact(channel, hello, { signal, timeoutMs: options.timeoutMs });
     const reply = await answered(vm, machine, contact);
     const offMs = Math.abs(Number(reply.wallClockNs / 1_000_000n) - Date.now());
-    const agent = createAgentLink({ machine: vm, name: machine.name, env, channel });
+    const agent = createAgentLink({
+      machine: vm,
+      name: machine.name,
+      generationId: identity.generationId,
+      env,
+      channel,
+    });
     undo.defer(() => agent.close());
     if (offMs > clockToleranceMs) {
       // The Hello waited for the guest while it booted, and then set the clock to the time of its writing.

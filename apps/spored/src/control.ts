@@ -1,6 +1,6 @@
 import type { node as api } from "@sporelet/api";
 import { SporeletError } from "@sporelet/errors";
-import { destroy, retire } from "./lifecycle.ts";
+import { destroy, retire, watchEnd } from "./lifecycle.ts";
 import { type ManagedMachine, requireState } from "./machine.ts";
 import { machineMessage } from "./messages.ts";
 import type { Node } from "./node.ts";
@@ -35,7 +35,7 @@ export async function stop(node: Node, request: api.StopRequest, signal: AbortSi
   await machine.exclusive(async () => {
     if (machine.live === undefined) return;
     if (request.timeoutMs > 0 && machine.record.state === "running") {
-      await orderlyEnd(machine, request.timeoutMs, signal);
+      await orderlyEnd(node, machine, request.timeoutMs, signal);
     }
     await retire(node, machine, { state: "stopped" });
   });
@@ -43,7 +43,12 @@ export async function stop(node: Node, request: api.StopRequest, signal: AbortSi
 }
 
 /** Asks the guest to power off and waits until it has; not longer than `timeoutMs`, and without failing. */
-async function orderlyEnd(machine: ManagedMachine, timeoutMs: number, signal: AbortSignal): Promise<void> {
+async function orderlyEnd(
+  node: Node,
+  machine: ManagedMachine,
+  timeoutMs: number,
+  signal: AbortSignal,
+): Promise<void> {
   const { live } = machine;
   if (live === undefined) return;
   // Its end is no news: who stops it is waiting for it.
@@ -56,7 +61,9 @@ async function orderlyEnd(machine: ManagedMachine, timeoutMs: number, signal: Ab
     await unlessAborted(live.vm.ended, limit);
   } catch (error) {
     if (signal.aborted) {
+      // Nobody waits for it any more: should it end all the same, that is news again.
       machine.ending = false;
+      watchEnd(node, machine);
       throw error;
     }
     // Too slow, or its agent does not answer: the VMM is ended.

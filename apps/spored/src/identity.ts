@@ -64,8 +64,9 @@ export function identityHello(options: HelloOptions): HelloInit {
 
 /**
  * The first words to a guest that stayed itself while the host was away or it was paused.
+ * @param generationId the one that the guest has: it proves that this Hello is no part of an older connection
  * @param env given again, because the agent forgets it before a freeze; empty: the agent keeps what it has
  */
-export function reconnectHello(env: Record<string, string>): HelloInit {
-  return { kind: agent.HelloKind.RECONNECT, env };
+export function reconnectHello(generationId: string, env: Record<string, string>): HelloInit {
+  return { kind: agent.HelloKind.RECONNECT, generationId, env };
 }

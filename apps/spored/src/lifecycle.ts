@@ -3,7 +3,7 @@ import path from "node:path";
 import type { MachineEnd } from "@sporelet/vmm";
 import type { ManagedMachine } from "./machine.ts";
 import type { Node } from "./node.ts";
-import type { MachineState } from "./record.ts";
+import type { MachineRecord, MachineState } from "./record.ts";
 
 /** Follows a machine that now lives: when it ends by itself its record says why, or it goes with `--rm`. */
 export function watchEnd(node: Node, machine: ManagedMachine): void {
@@ -11,6 +11,7 @@ export function watchEnd(node: Node, machine: ManagedMachine): void {
   if (live === undefined) return;
   void live.vm.ended.then(async (end) => {
     if (machine.ending || machine.live !== live) return;
+    machine.gone.abort();
     node.log.info("machine ended", { machine: machine.name, id: machine.id, reason: end.reason });
     await machine.exclusive(async () => {
       if (machine.live === live) await retire(node, machine, outcomeOf(end));
@@ -41,10 +42,11 @@ export async function retire(
 ): Promise<void> {
   await release(node, machine);
   if (machine.record.remove) return await forget(node, machine);
-  const { process: _gone, ...rest } = machine.record;
-  await machine.update({ ...rest, ...outcome, ports: [] }).catch((error) => {
+  const gone: Partial<MachineRecord> = { process: undefined, ports: [], network: { kind: "none" } };
+  await machine.update({ ...gone, ...outcome }).catch((error) => {
     node.log.error("record not written", error, { machine: machine.name });
   });
+  machine.stopped.abort();
 }
 
 /** Ends a machine and removes all that is left of it. */
@@ -58,7 +60,7 @@ async function release(node: Node, machine: ManagedMachine): Promise<void> {
   machine.ending = true;
   const { live } = machine;
   machine.live = undefined;
-  machine.stopped.abort();
+  machine.gone.abort();
   const attempt = async (what: string, task: () => Promise<unknown>) => {
     try {
       await task();
@@ -78,8 +80,12 @@ async function release(node: Node, machine: ManagedMachine): Promise<void> {
 
 async function forget(node: Node, machine: ManagedMachine): Promise<void> {
   // The name is free once the machine cannot be found any more, not before its directory is gone.
-  await node.store.machines.remove(machine.id);
-  node.machines.delete(machine);
+  try {
+    await node.store.machines.remove(machine.id);
+    node.machines.delete(machine);
+  } finally {
+    machine.stopped.abort();
+  }
 }
 
 /** Where the environment given to a machine is kept: in memory (/run is a tmpfs), for this user alone. */

@@ -24,7 +24,9 @@ export interface ManagedMachine {
   readonly name: string;
   /** Absent before it runs and after it has stopped. */
   live: LiveParts | undefined;
-  /** Aborted when the machine stops: follows of its logs end. */
+  /** Aborted as soon as its process has ended, or is about to be: what needs it gives up. */
+  readonly gone: AbortController;
+  /** Aborted when all that it had is freed and its record says so: follows of its logs end. */
   readonly stopped: AbortController;
   /** Changes the record, in memory at once and then on disk, in the order of the calls. */
   update(change: Partial<MachineRecord>): Promise<void>;
@@ -45,6 +47,7 @@ export function createMachine(initial: MachineRecord): ManagedMachine {
     id: initial.id,
     name: initial.name,
     live: undefined,
+    gone: new AbortController(),
     stopped: new AbortController(),
     async update(change) {
       record = { ...record, ...change };

@@ -54,7 +54,7 @@ export interface MachineRecord {
   remove: boolean;
   timings?: TimingsRecord;
   /** What the driver needs to take the machine over; absent before its process exists. */
-  process?: VmmRecord;
+  process?: VmmRecord | undefined;
   /** Why it is `stopped` or `failed`. */
   failure?: string;
 }

@@ -91,7 +91,13 @@ export async function resumeClone(
       ...(diskClone && { diskClone }),
     });
     signal.throwIfAborted();
-    const agent = createAgentLink({ machine: vm, name: machine.name, env, channel });
+    const agent = createAgentLink({
+      machine: vm,
+      name: machine.name,
+      generationId: identity.generationId,
+      env,
+      channel,
+    });
     machine.live = { vm, agent, network, ports: published, alive: node.activity.begin() };
     undo.move();
     watchEnd(node, machine);

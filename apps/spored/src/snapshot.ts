@@ -29,12 +29,12 @@ export async function createSnapshot(
   if (tag !== undefined && !request.force) await requireFree(node, tag);
   return await machine.exclusive(async () => {
     const live = requireState(machine, operation, ["running"]);
-    const signal = AbortSignal.any([context.signal, machine.stopped.signal, node.shutdown]);
+    const signal = AbortSignal.any([context.signal, machine.gone.signal, node.shutdown]);
     try {
       return await freeze(node, machine, live, tag, signal);
     } catch (error) {
       const ours = SporeletError.from(error, { operation, subject: machine.name });
-      if (!machine.stopped.signal.aborted || ours.code !== "cancelled") throw ours;
+      if (!machine.gone.signal.aborted || ours.code !== "cancelled") throw ours;
       const reason = "the machine stopped meanwhile";
       throw new SporeletError({ code: "failed_precondition", operation, subject: machine.name, reason });
     }

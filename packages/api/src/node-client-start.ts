@@ -13,7 +13,7 @@ export interface StartNodeOptions {
   idleExitSeconds?: number;
   /** How to start spored. Default: SPORELET_SPORED, else the bundle or source that belongs to this package. */
   command?: string[];
-  /** Limit for the start, milliseconds. Default: 60,000 (the first start makes the volume). */
+  /** Limit for the start, milliseconds. Default: 120,000 (the first start makes the volume, on a disk that may be busy). */
   timeoutMs?: number;
   signal?: AbortSignal;
 }
@@ -39,7 +39,7 @@ export async function startNode(home: string, options: StartNodeOptions = {}): P
   const [program, ...args] = options.command ?? defaultCommand();
   if (program === undefined)
     throw new SporeletError({ ...context, code: "invalid_argument", reason: "no command given" });
-  const timeout = AbortSignal.timeout(options.timeoutMs ?? 60_000);
+  const timeout = AbortSignal.timeout(options.timeoutMs ?? 120_000);
   const signal = options.signal ? AbortSignal.any([options.signal, timeout]) : timeout;
   let log: number;
   try {

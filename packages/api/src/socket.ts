@@ -44,12 +44,13 @@ export function locateNode(home: string): NodeRecord | undefined {
   return startTicksOf(record.pid) === record.startTicks ? record : undefined;
 }
 
-/** Field 22 of /proc/PID/stat (proc(5)); undefined when there is no such process. */
+/** Field 22 of /proc/PID/stat (proc(5)); undefined when there is no such process, or only its exit status. */
 export function startTicksOf(pid: number): number | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
     // The name in field 2 may hold spaces and parentheses; field 3 follows the last one.
-    return Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19]);
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    return fields[0] === "Z" || fields[0] === "X" ? undefined : Number(fields[19]);
   } catch {
     return undefined;
   }

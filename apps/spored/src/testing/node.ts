@@ -1,0 +1,119 @@
+import { readdir, readFile } from "node:fs/promises";
+import path from "node:path";
+import { type node as api, connectNode, locateNode, type NodeClient } from "@sporelet/api";
+import { ownerOf, runtimeDirectoryOf } from "@sporelet/host";
+import { temporaryDirectory } from "@sporelet/host/testing";
+
+/** A home of its own with a spored that serves it; disposing of it ends its machines and itself. */
+export interface TestNode extends AsyncDisposable {
+  home: string;
+  client: NodeClient;
+  /** Connects anew, to a spored started for it when none runs. */
+  reconnect(): Promise<NodeClient>;
+  /** Ends spored as a crash would. */
+  kill(): Promise<void>;
+}
+
+export async function startTestNode(): Promise<TestNode> {
+  const directory = await temporaryDirectory();
+  const home = path.join(directory.path, "home");
+  const options = { idleExitSeconds: 0 };
+  let client = await connectNode(home, options);
+  return {
+    home,
+    get client() {
+      return client;
+    },
+    async reconnect() {
+      client[Symbol.dispose]();
+      client = await connectNode(home, options);
+      return client;
+    },
+    async kill() {
+      const record = locateNode(home);
+      if (record === undefined) throw new Error("no spored runs");
+      process.kill(record.pid, "SIGKILL");
+      await gone(record.pid);
+    },
+    async [Symbol.asyncDispose]() {
+      const pid = locateNode(home)?.pid;
+      await client.shutdownNode({ stopMachines: true });
+      client[Symbol.dispose]();
+      if (pid !== undefined) await gone(pid);
+      await directory[Symbol.asyncDispose]();
+    },
+  };
+}
+
+/** Builds Layer 0 as `base:latest`. */
+export async function buildBase(client: NodeClient): Promise<api.Snapshot> {
+  for await (const { event } of client.build({ path: "/", tag: "base", layer: 0 })) {
+    if (event.case === "result") return event.value;
+  }
+  throw new Error("the build ended without a result");
+}
+
+export async function run(client: NodeClient, request: Partial<Parameters<NodeClient["run"]>[0]> = {}) {
+  const machines: api.Machine[] = [];
+  for await (const { event } of client.run({ snapshot: "base", ...request } as { snapshot: string })) {
+    if (event.case === "ready") machines.push(event.value);
+  }
+  return machines;
+}
+
+export interface Output {
+  stdout: string;
+  stderr: string;
+  code: number;
+}
+
+/** Runs a shell command line in a machine. */
+export async function shell(client: NodeClient, machine: string, script: string): Promise<Output> {
+  const stdout: Uint8Array[] = [];
+  const stderr: Uint8Array[] = [];
+  async function* requests() {
+    yield { request: { case: "start" as const, value: { machine, argv: ["sh", "-c", script] } } };
+  }
+  for await (const { response } of client.exec(requests())) {
+    if (response.case === "stdout") stdout.push(response.value);
+    if (response.case === "stderr") stderr.push(response.value);
+    if (response.case === "exit") {
+      const text = (parts: Uint8Array[]) => Buffer.concat(parts).toString("utf8");
+      return { stdout: text(stdout), stderr: text(stderr), code: response.value.code };
+    }
+  }
+  throw new Error("no exit");
+}
+
+/** What a node has on the host that is to go with its machines: processes, namespaces in use, files. */
+export async function traces(home: string): Promise<string[]> {
+  const found: string[] = [];
+  const runtime = runtimeDirectoryOf(home);
+  for (const pid of await readdir("/proc")) {
+    if (!/^\d+$/.test(pid)) continue;
+    const command = await readFile(`/proc/${pid}/cmdline`, "latin1").catch(() => "");
+    if (command.includes(`${home}/store/machines/`))
+      found.push(`process ${pid} ${command.replaceAll("\0", " ")}`);
+  }
+  for (const id of await readdir(path.join(home, "store/machines"))) found.push(`directory ${id}`);
+  for (const name of await readdir(path.join(home, "store/tmp"))) found.push(`temporary ${name}`);
+  for (const name of await readdir(runtime)) if (!name.startsWith("spored")) found.push(`socket ${name}`);
+  return found;
+}
+
+/** Network namespaces of this home, the ones kept ready included. */
+export async function namespaces(home: string): Promise<string[]> {
+  const names = await readdir("/run/netns").catch(() => []);
+  return names.filter((name) => name.startsWith(`spore-${ownerOf(home)}-`));
+}
+
+/** Waits until a process is no more, by its entry in /proc: it need not be our child. */
+async function gone(pid: number): Promise<void> {
+  const deadline = performance.now() + 30_000;
+  for (;;) {
+    const stat = await readFile(`/proc/${pid}/stat`, "latin1").catch(() => undefined);
+    if (stat === undefined || stat.slice(stat.lastIndexOf(")") + 2).startsWith("Z")) return;
+    if (performance.now() > deadline) throw new Error(`process ${pid} does not end`);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
