@@ -34,11 +34,11 @@ export interface ArgumentDefinition<T = unknown> {
   type?: T;
 }
 
-export type OptionDefinitions = Record<string, OptionDefinition>;
-export type ArgumentDefinitions = Record<string, ArgumentDefinition>;
+type OptionDefinitions = Record<string, OptionDefinition>;
+type ArgumentDefinitions = Record<string, ArgumentDefinition>;
 
 /** The values of a set of arguments or options, as an action sees them. */
-export type Values<D> = {
+type Values<D> = {
   readonly [K in keyof D]: D[K] extends OptionDefinition<infer T> | ArgumentDefinition<infer T> ? T : never;
 };
 

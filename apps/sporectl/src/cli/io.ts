@@ -1,11 +1,11 @@
 import type { Readable, Writable } from "node:stream";
 
 /** A stream that may be a terminal. */
-export type Input = Readable & { isTTY?: boolean; setRawMode?: (raw: boolean) => unknown };
+type Input = Readable & { isTTY?: boolean; setRawMode?: (raw: boolean) => unknown };
 export type Output = Writable & { isTTY?: boolean; columns?: number; rows?: number };
 
 /** Where signals come from: `process`, or an emitter in tests. */
-export interface SignalSource {
+interface SignalSource {
   on(name: NodeJS.Signals, listener: (name: NodeJS.Signals) => void): unknown;
   off(name: NodeJS.Signals, listener: (name: NodeJS.Signals) => void): unknown;
 }

@@ -50,7 +50,7 @@ export async function parseCommandLine(argv: readonly string[], programme: Progr
 }
 
 /** The commander program for a table of commands. `onCommand` gets what was read. */
-export function buildProgram(programme: Programme, onCommand: (parsed: Parsed) => void = () => {}): Command {
+function buildProgram(programme: Programme, onCommand: (parsed: Parsed) => void = () => {}): Command {
   const root = new Command("sporectl")
     .description("Freezes microVMs and brings clones of them back in milliseconds.")
     .usage("[options] COMMAND")

@@ -23,7 +23,7 @@ export interface CompletedOption {
 }
 
 /** A first word: a command, or what several commands share. */
-export interface FirstWord {
+interface FirstWord {
   word: string;
   summary: string;
   /** Second words, when several share it. */

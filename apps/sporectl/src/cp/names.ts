@@ -26,6 +26,6 @@ export function entryRenamer(name: string | undefined): (entryName: string) => s
 }
 
 /** The components of a name in a tar: `./a//b/` is a, b. */
-export function componentsOf(entryName: string): string[] {
+function componentsOf(entryName: string): string[] {
   return entryName.split("/").filter((part) => part !== "" && part !== ".");
 }

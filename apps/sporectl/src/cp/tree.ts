@@ -15,7 +15,7 @@ import path from "node:path";
 import type { Readable } from "node:stream";
 import { SporeletError } from "@sporelet/errors";
 
-export interface Attributes {
+interface Attributes {
   mode: number;
   mtime: Date;
   owner?: { uid: number; gid: number };

@@ -38,8 +38,6 @@ export function machineDocument(machine: node.Machine) {
   };
 }
 
-export type MachineDocument = ReturnType<typeof machineDocument>;
-
 /** A snapshot as `--json` prints it. Field names are stable. */
 export function snapshotDocument(snapshot: node.Snapshot) {
   return {
