@@ -74,6 +74,7 @@ func serveGuest(log *journal.Journal) error {
 			log.Quietf("session ended: %v", err)
 		}
 		if service.Parking.Swap(false) {
+			keeper.Forget()
 			session.Release()
 			if err := listener.Reopen(); err != nil {
 				return err

@@ -76,6 +76,14 @@ func (k *Keeper) Environment() []string {
 	return env
 }
 
+// Forget drops what the last Hello brought: what a host gave to one machine is not to be in a snapshot of it.
+// It gives it again when it reconnects.
+func (k *Keeper) Forget() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.env = nil
+}
+
 // Serve holds one session on conn and closes it. An error says why it ended other than by the host's
 // leaving.
 func (k *Keeper) Serve(conn net.Conn) error {
@@ -177,6 +185,11 @@ func (k *Keeper) apply(hello *agentv1.Hello, reply *agentv1.HelloReply) *agentv1
 	case agentv1.HelloKind_HELLO_KIND_RECONNECT:
 		if k.stranger {
 			return &agentv1.AgentError{Code: "identity", Message: "this guest failed to become unique; only a resume can follow"}
+		}
+		if len(hello.Env) > 0 {
+			k.mu.Lock()
+			k.env = hello.Env
+			k.mu.Unlock()
 		}
 	default:
 		return &agentv1.AgentError{Code: "protocol", Message: fmt.Sprintf("unknown kind of Hello: %d", hello.Kind)}

@@ -119,7 +119,9 @@ type Hello struct {
 	GenerationId string `protobuf:"bytes,8,opt,name=generation_id,json=generationId,proto3" json:"generation_id,omitempty"`
 	// Limit for each hook, milliseconds; 0 means 10,000.
 	HookTimeoutMs uint32 `protobuf:"varint,9,opt,name=hook_timeout_ms,json=hookTimeoutMs,proto3" json:"hook_timeout_ms,omitempty"`
-	// Environment that hooks see, and every later Exec, below its own.
+	// Environment that hooks see, and every later Exec, below its own. The agent
+	// forgets it when it parks, so that it is in no snapshot; a RECONNECT that
+	// holds some gives it again.
 	Env           map[string]string `protobuf:"bytes,10,rep,name=env,proto3" json:"env,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -100,7 +100,9 @@ export type Hello = Message<"sporelet.agent.v1.Hello"> & {
   hookTimeoutMs: number;
 
   /**
-   * Environment that hooks see, and every later Exec, below its own.
+   * Environment that hooks see, and every later Exec, below its own. The agent
+   * forgets it when it parks, so that it is in no snapshot; a RECONNECT that
+   * holds some gives it again.
    *
    * @generated from field: map<string, string> env = 10;
    */
