@@ -1,17 +1,19 @@
 #!/usr/bin/env node
 /**
  * Builds without spored, for those who work on the builder: `node src/cli.ts [--layer 0] [--no-cache]
- * [--store DIR] PATH [TAG]`. User-mode network; everything else is what spored does.
+ * [--store DIR] PATH [TAG]`.
  */
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { SporeletError } from "@sporelet/errors";
+import { canUseNetns, createNetworkPool, guestNetwork, ownerOf } from "@sporelet/host";
 import { openStore } from "@sporelet/store";
 import { createQemu } from "@sporelet/vmm";
 import { buildSnapshot } from "./build.ts";
 import type { BuildEvent } from "./events.ts";
 import { buildLayer0 } from "./layer0/build.ts";
+import type { NetworkLease } from "./vm/network.ts";
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -48,16 +50,7 @@ try {
     store,
     vmm,
     probe,
-    network: async () => ({
-      backend: { kind: "user", forwards: [] },
-      guest: {
-        mac: "52:54:00:6b:00:02",
-        address: "10.107.0.2/24",
-        gateway: "10.107.0.1",
-        dns: ["10.107.0.3"],
-      },
-      release: async () => {},
-    }),
+    network: () => network(store.root, cleanup),
     runtimeDirectory,
     signal,
     onEvent: print,
@@ -71,6 +64,22 @@ try {
   process.exitCode = 1;
 } finally {
   clearInterval(alive);
+}
+
+/** As root a network namespace like those of clones, otherwise the VMM's own network. */
+async function network(root: string, cleanup: AsyncDisposableStack): Promise<NetworkLease> {
+  if (!canUseNetns()) {
+    const guest = { ...guestNetwork, dns: ["10.107.0.3"] };
+    return { backend: { kind: "user", forwards: [] }, guest, release: async () => {} };
+  }
+  const pool = createNetworkPool({ owner: ownerOf(root), spare: 0 });
+  cleanup.defer(() => pool.close());
+  const taken = await pool.take();
+  return {
+    backend: { kind: "tap", netns: taken.netns, tap: taken.tap },
+    guest: { ...guestNetwork, dns: taken.dns },
+    release: () => pool.release(taken),
+  };
 }
 
 function print(event: BuildEvent): void {

@@ -97,9 +97,7 @@ async function composeUp(options: PreheatOptions, context: FailureContext): Prom
       await inspectProject(options.guest, options.project, options.signal).catch(() => []),
     );
     // docker-compose names a container that kept another from starting; that one has the better story.
-    const culprit = [...(verdict.failed ? [verdict.failed] : []), ...verdict.waiting].find(
-      ({ container }) => !["created"].includes(container.State.Status),
-    );
+    const culprit = verdict.failed ?? verdict.waiting.find(({ why }) => why === "unhealthy");
     throw await explainFailure(context, {
       reason: culprit === undefined ? `docker-compose up exited with code ${code}` : say(culprit),
       container: culprit?.container,

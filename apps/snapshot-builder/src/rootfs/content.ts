@@ -55,6 +55,8 @@ const composeScript = `#!/bin/sh
 [ -r ${composeSettings} ] || exit 0
 . ${composeSettings}
 cd "$COMPOSE_DIRECTORY" || exit 1
+# Seconds that one answer of dockerd may take; the default of 60 is too short for a host under load.
+export COMPOSE_HTTP_TIMEOUT=1200
 exec docker-compose --project-name "$COMPOSE_PROJECT" --file "$COMPOSE_FILE" "$@"
 `;
 
