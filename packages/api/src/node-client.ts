@@ -90,8 +90,10 @@ async function* cancelledWhenLeft(
 
 function describe(error: unknown, context: CallContext, socketPath: string): SporeletError {
   const ours = fromConnectError(error, context);
-  if (ours.code !== "unavailable" || ours.operation !== context.operation) return ours;
   const cause = ours.cause instanceof Error ? (ours.cause.cause ?? ours.cause) : ours.cause;
+  // A socket that is gone, as when spored ends itself at this moment: Connect has no code for that.
+  const isGone = cause instanceof Error && (cause as NodeJS.ErrnoException).syscall === "connect";
+  if ((ours.code !== "unavailable" && !isGone) || ours.operation !== context.operation) return ours;
   return new (ours.constructor as typeof SporeletError)({
     code: "unavailable",
     operation: "reach spored",
