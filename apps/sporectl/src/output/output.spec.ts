@@ -3,7 +3,16 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { humanAge, humanBytes, humanMs } from "./human.ts";
 import { errorLines } from "./report-error.ts";
-import { noSteps, progressBar, type Step, stepEventLine, stepLines, withLogLine, withStep } from "./steps.ts";
+import {
+  noSteps,
+  progressBar,
+  type Step,
+  stepEventLine,
+  stepLines,
+  withEnd,
+  withLogLine,
+  withStep,
+} from "./steps.ts";
 import { createStyle, displayWidth, printable, takesColour, truncate } from "./style.ts";
 import { pairs, table } from "./table.ts";
 
@@ -175,6 +184,17 @@ describe("the steps of a build", () => {
     expect(stepLines(list, 3000, 80, plain)).toEqual([
       expect.stringMatching(/^✓ Step a {4}cached$/),
       expect.stringMatching(/^. Step b {5}2\.5 s$/),
+    ]);
+  });
+
+  it("are marked as failed when the build ends before them", () => {
+    const list = withEnd(
+      withStep(withStep(noSteps, step("a", "done"), 0), step("b", "progress", { elapsedMs: 500 }), 1000),
+      3000,
+    );
+    expect(stepLines(list, 9000, 80, plain)).toEqual([
+      expect.stringMatching(/^✓ Step a/),
+      expect.stringMatching(/^✗ Step b {5}2\.5 s$/),
     ]);
   });
 

@@ -6,6 +6,7 @@ import {
   type StepList,
   stepEventLine,
   stepLines,
+  withEnd,
   withLogLine,
   withStep,
 } from "./steps.ts";
@@ -106,13 +107,11 @@ function createDrawing(context: Context): Progress {
     },
     end() {
       stop();
-      const done = list.steps.filter((step) => step.id !== "waiting");
-      const lines = stepLines(
-        { steps: done, logLine: "" },
+      const ended = withEnd(
+        { ...list, steps: list.steps.filter((step) => step.id !== "waiting") },
         context.io.now(),
-        terminal.columns ?? 80,
-        context.errorStyle,
       );
+      const lines = stepLines(ended, context.io.now(), terminal.columns ?? 80, context.errorStyle);
       painter.clear();
       if (lines.length > 0) terminal.write(`${lines.join("\n")}\n`);
       list = noSteps;

@@ -5,7 +5,7 @@ import { displayWidth, printable, type Style, truncate } from "./style.ts";
 export interface Step {
   id: string;
   title: string;
-  state: "started" | "progress" | "cached" | "done";
+  state: "started" | "progress" | "cached" | "done" | "failed";
   /** 0 to 1; negative when unknown. */
   fraction: number;
   elapsedMs: number;
@@ -30,6 +30,19 @@ export function withStep(list: StepList, event: Step, nowMs: number): StepList {
   return { steps, logLine: event.state === "progress" ? list.logLine : "" };
 }
 
+/** The list once nothing more comes: what is not done by now has failed. */
+export function withEnd(list: StepList, nowMs: number): StepList {
+  const steps = list.steps.map((step) => {
+    if (step.state !== "started" && step.state !== "progress") return step;
+    return {
+      ...step,
+      state: "failed" as const,
+      elapsedMs: step.elapsedMs + Math.max(0, nowMs - step.heardMs),
+    };
+  });
+  return { steps, logLine: "" };
+}
+
 export function withLogLine(list: StepList, source: string, line: string): StepList {
   return { ...list, logLine: `${source}: ${line}` };
 }
@@ -42,11 +55,14 @@ export function stepLines(list: StepList, nowMs: number, columns: number, style:
   const lines: string[] = [];
   const widest = Math.max(0, ...list.steps.map((step) => displayWidth(step.title)));
   for (const step of list.steps) {
-    const over = step.state === "done" || step.state === "cached";
+    const failed = step.state === "failed";
+    const over = failed || step.state === "done" || step.state === "cached";
     const elapsedMs = step.elapsedMs + (over ? 0 : Math.max(0, nowMs - step.heardMs));
-    const mark = over
-      ? style.green("✓")
-      : style.cyan(spinner[Math.floor(nowMs / 100) % spinner.length] ?? "");
+    const mark = failed
+      ? style.red("✗")
+      : over
+        ? style.green("✓")
+        : style.cyan(spinner[Math.floor(nowMs / 100) % spinner.length] ?? "");
     const title = step.title + " ".repeat(widest - displayWidth(step.title));
     const time = step.state === "cached" ? "cached" : humanMs(elapsedMs);
     const bar = over || step.fraction < 0 ? "" : `  ${progressBar(step.fraction)}`;
@@ -79,6 +95,8 @@ export function stepEventLine(list: StepList, event: Step): string | undefined {
       return `${event.id}: ${event.title}`;
     case "cached":
       return `${event.id}: cached`;
+    case "failed":
+      return `${event.id}: failed`;
     case "done":
       return `${event.id}: done in ${humanMs(event.elapsedMs)}`;
     case "progress": {
