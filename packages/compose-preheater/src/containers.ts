@@ -1,5 +1,13 @@
 /** Whether a project's containers are up, from what `docker inspect` says of them. Pure. */
 
+export interface HealthcheckRun {
+  ExitCode: number;
+  Output: string;
+  /** RFC 3339, the guest's clock. */
+  Start?: string;
+  End?: string;
+}
+
 /** The parts of `docker inspect` that are looked at. */
 export interface InspectedContainer {
   Id: string;
@@ -10,9 +18,9 @@ export interface InspectedContainer {
     ExitCode: number;
     OOMKilled: boolean;
     Error: string;
-    Health?: { Status: string; Log?: { ExitCode: number; Output: string }[] | null };
+    Health?: { Status: string; Log?: HealthcheckRun[] | null };
   };
-  Config: { Labels: Record<string, string> | null };
+  Config: { Labels: Record<string, string> | null; Healthcheck?: { Interval?: number } | null };
   HostConfig: { RestartPolicy: { Name: string } };
 }
 

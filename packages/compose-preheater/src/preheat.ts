@@ -2,12 +2,14 @@
  * Brings a Compose project up inside a guest and waits until it is truly warm: every container running, every
  * healthcheck healthy, every warm-up answered, and all of that still true at the end.
  */
+import { setTimeout as delay } from "node:timers/promises";
 import { SporeletError } from "@sporelet/errors";
 import { type InspectedContainer, judge, serviceOf } from "./containers.ts";
 import { inspectProject } from "./docker.ts";
 import { explainFailure, type FailureContext } from "./explain.ts";
 import type { Guest } from "./guest.ts";
 import { warmHttp } from "./http.ts";
+import { quietMoment } from "./quiet-moment.ts";
 import { NotUp, waitUntilUp } from "./wait-until-up.ts";
 import { describeWarmup, type Warmup } from "./warmup.ts";
 
@@ -71,8 +73,14 @@ export async function preheat(options: PreheatOptions): Promise<Preheated> {
 
   await warmUp(options, context);
   // A warm-up may have been too much for a container, or one may have lived just long enough.
-  const after = judge(await inspectProject(guest, project, signal));
+  const settled = await inspectProject(guest, project, signal);
+  const after = judge(settled);
   if (!after.ready) throw await explainFailure(context, fromVerdict(after));
+  const { waitMs } = quietMoment(settled, Date.now());
+  if (waitMs > 0) {
+    onEvent({ phase: "warm", state: "progress", fraction: 1, detail: "letting a healthcheck pass" });
+    await delay(waitMs, undefined, { signal });
+  }
   const end = performance.now();
   onEvent({ phase: "warm", state: "done", fraction: 1, detail: "" });
   return { services, upMs: up - start, healthyMs: healthy - up, warmMs: end - healthy };
