@@ -11,6 +11,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { captureMemory } from "./capture.ts";
 import { type Frozen, freeze, type Guest, meetAgain, meetBooted, meetResumed } from "./conformance/guest.ts";
 import { digestOfFile, processesWith } from "./conformance/host.ts";
+import { networkTests } from "./conformance/network.ts";
 import type {
   Accelerator,
   BootSpec,
@@ -246,6 +247,8 @@ export function vmmConformance(title: string, makeContext: () => Promise<Conform
         expect(await context.vmm.attach(record)).toBeUndefined();
       });
     });
+
+    describe("a network", () => networkTests({ context: () => context, bootSpec, slotSpec, newDirectory }));
 
     describe("the end of a machine", () => {
       it("is the guest's when that switches itself off", async () => {

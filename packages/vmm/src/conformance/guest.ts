@@ -4,7 +4,10 @@ import { join } from "node:path";
 import type { Duplex } from "node:stream";
 import { agent, connectAgent, execOutput, firstContact, type HelloInit, helloFrame } from "@sporelet/api";
 import { prepareCapture } from "../capture.ts";
-import type { Machine } from "../contract.ts";
+import type { Machine, Slot } from "../contract.ts";
+
+/** A boot takes seconds on an idle host. */
+const contactTimeoutMs = 90_000;
 
 /** A guest that was met: its machine, and the agent to run commands by. */
 export interface Guest extends AsyncDisposable {
@@ -18,32 +21,39 @@ export interface Guest extends AsyncDisposable {
   reconnect(): Promise<Guest>;
 }
 
+type GuestNetwork = { mac: string; address: string; gateway: string };
+
 /** A Hello for a new clone. */
-export function resumeHello(generationId: string): HelloInit {
-  return { kind: agent.HelloKind.RESUME, generationId, hostname: "clone" };
+export function resumeHello(generationId: string, network?: GuestNetwork): HelloInit {
+  return { kind: agent.HelloKind.RESUME, generationId, hostname: "clone", ...(network && { network }) };
 }
 
-export async function meetBooted(machine: Machine): Promise<Guest> {
+export async function meetBooted(machine: Machine, network?: GuestNetwork): Promise<Guest> {
   const generationId = randomUUID();
   const channel = await machine.openChannel();
-  await firstContact(channel, { kind: agent.HelloKind.BOOT, generationId }, { timeoutMs: 60_000 });
+  const hello = { kind: agent.HelloKind.BOOT, generationId, ...(network && { network }) };
+  await firstContact(channel, hello, { timeoutMs: contactTimeoutMs });
   return guestOf(machine, channel, generationId);
 }
 
 /** Goes on with a guest that is running: after a pause, a parking, a restart of the host's side. */
 export async function meetAgain(machine: Machine, generationId: string): Promise<Guest> {
   const channel = await machine.openChannel();
-  await firstContact(channel, { kind: agent.HelloKind.RECONNECT, generationId }, { timeoutMs: 60_000 });
+  await firstContact(
+    channel,
+    { kind: agent.HelloKind.RECONNECT, generationId },
+    { timeoutMs: contactTimeoutMs },
+  );
   return guestOf(machine, channel, generationId);
 }
 
 /** Resumes a slot, with the Hello waiting for the guest. */
-export async function meetResumed(slot: {
-  resume(o: { firstWords: Uint8Array }): Promise<{ machine: Machine; channel: Duplex }>;
-}): Promise<Guest> {
+export async function meetResumed(slot: Slot, network?: GuestNetwork): Promise<Guest> {
   const generationId = randomUUID();
-  const { machine, channel } = await slot.resume({ firstWords: helloFrame(resumeHello(generationId)) });
-  await firstContact(channel, "sent", { timeoutMs: 60_000 });
+  const { machine, channel } = await slot.resume({
+    firstWords: helloFrame(resumeHello(generationId, network)),
+  });
+  await firstContact(channel, "sent", { timeoutMs: contactTimeoutMs });
   return guestOf(machine, channel, generationId);
 }
 
