@@ -2,7 +2,7 @@ import { lstat, realpath, stat } from "node:fs/promises";
 import path from "node:path";
 import type { NodeClient } from "@sporelet/api";
 import { SporeletError } from "@sporelet/errors";
-import type { Action } from "../cli/command.ts";
+import type { Action, Values } from "../cli/command.ts";
 import type { Context } from "../cli/context.ts";
 import { write } from "../cli/io.ts";
 import { UsageError, usageError } from "../cli/usage.ts";
@@ -11,22 +11,23 @@ import { type Endpoint, parseEndpoint } from "../cp/endpoint.ts";
 import type { Kind } from "../cp/plan.ts";
 import { createProgress } from "../output/progress.ts";
 
+type CopyOptions = Values<CpSignature["options"]>;
 type Guest = Extract<Endpoint, { kind: "guest" }>;
 
 /** Largest piece of a tar in one message, bytes. */
 const pieceBytes = 64 << 10;
 
-export const action: Action<CpSignature> = async (context, args, { archive }) => {
+export const action: Action<CpSignature> = async (context, args, options) => {
   const [source, target] = [args.source, args.target].map((text) => endpointOf(context, text));
   using progress = createProgress(context);
-  if (source?.kind === "guest" && target?.kind === "stream") await guestToStream(context, source);
+  if (source?.kind === "guest" && target?.kind === "stream") await guestToStream(context, source, options);
   else if (source?.kind === "stream" && target?.kind === "guest") await streamToGuest(context, target);
   else if (source?.kind === "guest" && target?.kind === "local") {
     progress.waiting(`copying ${args.source} to ${args.target}`);
-    await guestToLocal(context, source, target.path, archive);
+    await guestToLocal(context, source, target.path, options);
   } else if (source?.kind === "local" && target?.kind === "guest") {
     progress.waiting(`copying ${args.source} to ${args.target}`);
-    await localToGuest(context, source.path, target, archive);
+    await localToGuest(context, source.path, target, options);
   } else {
     throw usageError(
       context.command,
@@ -47,8 +48,9 @@ function endpointOf(context: Context, text: string): Endpoint {
   }
 }
 
-async function guestToStream(context: Context, source: Guest): Promise<void> {
+async function guestToStream(context: Context, given: Guest, { followLink }: CopyOptions): Promise<void> {
   const node = await context.node();
+  const source = followLink ? await followed(context, node, given) : given;
   for await (const data of readTar(context, node, source)) await write(context.io.stdout, data);
 }
 
@@ -74,15 +76,16 @@ async function streamToGuest(context: Context, target: Guest): Promise<void> {
 
 async function guestToLocal(
   context: Context,
-  source: Guest,
+  asked: Guest,
   targetPath: string,
-  archive: boolean,
+  { archive, followLink }: CopyOptions,
 ): Promise<void> {
   const [{ planCopy }, { unpackTree }] = await Promise.all([
     import("../cp/plan.ts"),
     import("../cp/unpack.ts"),
   ]);
   const node = await context.node();
+  const source = followLink ? await followed(context, node, asked) : asked;
   const given = path.resolve(context.io.cwd, targetPath);
   const exists = (await localKind(given)) !== "missing";
   // What a link points to is replaced, not the link.
@@ -91,7 +94,7 @@ async function guestToLocal(
     {
       path: source.path,
       kind: await guestKind(context, node, source.machine, source.path),
-      base: path.posix.basename(path.posix.normalize(source.path)),
+      base: path.posix.basename(path.posix.normalize(asked.path)),
     },
     {
       path: targetPath,
@@ -113,11 +116,11 @@ async function localToGuest(
   context: Context,
   sourcePath: string,
   target: Guest,
-  archive: boolean,
+  { archive, followLink }: CopyOptions,
 ): Promise<void> {
   const [{ planCopy }, { packTree }] = await Promise.all([import("../cp/plan.ts"), import("../cp/pack.ts")]);
   const root = path.resolve(context.io.cwd, sourcePath);
-  const isFollowed = /(^|\/)\.?$/.test(sourcePath);
+  const isFollowed = followLink || /(^|\/)\.?$/.test(sourcePath);
   const kind = await localKind(root, isFollowed ? stat : lstat);
   // Said before anything is asked of a machine.
   const source = { path: sourcePath, kind, base: path.basename(root) };
@@ -136,6 +139,21 @@ async function localToGuest(
     onSkipped: (file) => context.note(`left out ${file}: neither a file, a directory nor a link`),
   });
   await writeTar(context, node, target.machine, plan.directory === "target" ? target.path : parent, tar);
+}
+
+/** The same with all symbolic links resolved by the guest; as it was where the guest cannot. */
+async function followed(context: Context, node: NodeClient, source: Guest): Promise<Guest> {
+  const { machine } = source;
+  const argv = ["readlink", "-f", "--", source.path];
+  const chunks: Uint8Array[] = [];
+  const requests = async function* () {
+    yield { request: { case: "start" as const, value: { machine, argv } } };
+  };
+  for await (const { response } of node.exec(requests(), { signal: context.signal })) {
+    if (response.case === "stdout") chunks.push(response.value);
+  }
+  const resolved = Buffer.concat(chunks).toString().replace(/\n$/, "");
+  return resolved === "" ? source : { ...source, path: resolved + (/\/\.?$/.exec(source.path)?.[0] ?? "") };
 }
 
 async function localKind(file: string, look: typeof lstat | typeof stat = stat): Promise<Kind> {

@@ -38,7 +38,7 @@ type OptionDefinitions = Record<string, OptionDefinition>;
 type ArgumentDefinitions = Record<string, ArgumentDefinition>;
 
 /** The values of a set of arguments or options, as an action sees them. */
-type Values<D> = {
+export type Values<D> = {
   readonly [K in keyof D]: D[K] extends OptionDefinition<infer T> | ArgumentDefinition<infer T> ? T : never;
 };
 

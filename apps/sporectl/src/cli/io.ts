@@ -1,7 +1,7 @@
 import type { Readable, Writable } from "node:stream";
 
 /** A stream that may be a terminal. */
-type Input = Readable & { isTTY?: boolean; setRawMode?: (raw: boolean) => unknown };
+export type Input = Readable & { isTTY?: boolean; setRawMode?: (raw: boolean) => unknown };
 export type Output = Writable & { isTTY?: boolean; columns?: number; rows?: number };
 
 /** Where signals come from: `process`, or an emitter in tests. */

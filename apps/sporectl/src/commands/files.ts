@@ -8,7 +8,10 @@ const cpSignature = {
     source: one("SRC", "MACHINE:PATH, a path on this host, or - for a tar on standard input", "paths"),
     target: one("DST", "MACHINE:PATH, a path on this host, or - for a tar on standard output", "paths"),
   },
-  options: { archive: flag("-a, --archive", "keep owners and set-user-id bits") },
+  options: {
+    archive: flag("-a, --archive", "keep owners and set-user-id bits"),
+    followLink: flag("-L, --follow-link", "copy what SRC points to when it is a symbolic link"),
+  },
 };
 export type CpSignature = typeof cpSignature;
 
@@ -17,11 +20,11 @@ export const cp = defineCommand({
   summary: "Copy files to or from a machine",
   description: `As docker cp: a directory is copied into an existing directory, or becomes DST where that does not exist;
 SRC/. copies its contents; a DST that ends with / must be a directory. A path on this host that contains a
-colon begins with ./ or /. Symbolic links are copied as they are. What comes from a machine never lands
+colon begins with ./ or /. Symbolic links are copied as links; -L follows SRC itself. What comes from a machine never lands
 outside of DST.`,
   signature: cpSignature,
   examples: [
-    ["sporectl cp hello-1:/etc/os-release .", "From a machine into this directory"],
+    ["sporectl cp -L hello-1:/etc/os-release .", "From a machine into this directory"],
     ["sporectl cp app/. hello-1:/srv/app", "The contents of a directory into a machine"],
     ["sporectl cp hello-1:/var/log - | tar tv", "As a tar stream"],
   ],

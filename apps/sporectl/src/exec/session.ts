@@ -3,6 +3,7 @@ import type { NodeClient } from "@sporelet/api";
 import { SporeletError } from "@sporelet/errors";
 import type { Context } from "../cli/context.ts";
 import { write } from "../cli/io.ts";
+import { rawMode } from "./raw-mode.ts";
 import { createExecRequests, type ExecRequests } from "./requests.ts";
 
 /** Signals that are handed on to the program. */
@@ -43,7 +44,7 @@ export async function runExec(context: Context, node: NodeClient, options: ExecO
   const signal = AbortSignal.any([context.signal, cancel.signal]);
   using _signals = handSignalsOn(context, requests, cancel);
   using _resizes = options.tty ? handResizesOn(context, requests) : undefined;
-  using _raw = raw ? rawMode(context) : undefined;
+  using _raw = raw ? rawMode(io.stdin) : undefined;
   try {
     for await (const { response } of node.exec(requests, { signal })) {
       if (response.case === "stdout") await onStdout(response.value);
@@ -88,19 +89,4 @@ function handResizesOn(context: Context, requests: ExecRequests): Disposable {
   const onResize = () => requests.send({ request: { case: "resize", value: windowSize(context) } });
   context.io.stdout.on("resize", onResize);
   return { [Symbol.dispose]: () => context.io.stdout.off("resize", onResize) };
-}
-
-/** Every key goes to the program, until disposed; also restored when the process ends in another way. */
-function rawMode({ io }: Context): Disposable {
-  const restore = () => {
-    io.stdin.setRawMode?.(false);
-  };
-  io.stdin.setRawMode?.(true);
-  process.on("exit", restore);
-  return {
-    [Symbol.dispose]() {
-      process.off("exit", restore);
-      restore();
-    },
-  };
 }

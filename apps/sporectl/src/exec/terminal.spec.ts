@@ -55,6 +55,12 @@ describe("on a terminal", () => {
     expect(result).toMatchObject({ code: 5, cooked: true });
   });
 
+  it("what the program writes is shown as it is", async () => {
+    const program = "stty -opost; printf 'down\\nthere\\n'";
+    const result = await onTerminal(["exec", "-it", "hello-1", "sh", "-c", program]);
+    expect(result.output).toContain("down\nthere\n");
+  });
+
   it("Ctrl-C is a key that the program gets, not the end of sporectl", async () => {
     const program = "trap 'echo caught-$((1+1)); exit 3' INT; echo go; while :; do sleep 0.05; done";
     const result = await onTerminal(

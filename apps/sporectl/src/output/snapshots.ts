@@ -27,7 +27,11 @@ export function snapshotColumns(nowMs: number): Column<SnapshotRow>[] {
       cell: ({ snapshot }) => (snapshot.created ? humanAge(millisecondsOf(snapshot.created), nowMs) : ""),
     },
     { title: "MEMORY", align: "right", cell: ({ snapshot }) => humanBytes(snapshot.memoryUsedBytes) },
-    { title: "DISK", align: "right", cell: ({ snapshot }) => humanBytes(snapshot.diskUsedBytes) },
+    {
+      title: "DISK",
+      align: "right",
+      cell: ({ snapshot }) => (snapshot.diskBytes > 0n ? humanBytes(snapshot.diskUsedBytes) : "-"),
+    },
     { title: "SERVICES", cell: ({ snapshot }) => snapshot.services.join(", ") },
   ];
 }

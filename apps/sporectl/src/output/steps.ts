@@ -92,7 +92,7 @@ export function stepEventLine(list: StepList, event: Step): string | undefined {
   const before = list.steps.find((step) => step.id === event.id);
   switch (event.state) {
     case "started":
-      return `${event.id}: ${event.title}`;
+      return `${event.id}: ${event.title.toLowerCase() === event.id ? "started" : event.title}`;
     case "cached":
       return `${event.id}: cached`;
     case "failed":
