@@ -136,17 +136,13 @@ async function started(events: ReturnType<NodeClient["run"]>): Promise<messages.
 
 function visit(port: number): Promise<void> {
   return new Promise((resolve, reject) => {
-    get({ host: "127.0.0.1", port, agent: false, timeout: 30_000 }, (response) => {
+    get({ host: "127.0.0.1", port, agent: false, signal: AbortSignal.timeout(30_000) }, (response) => {
       response.resume().on("error", reject);
       response.on("end", () => {
         if (response.statusCode === 200) resolve();
         else reject(new Error(`HTTP ${response.statusCode}`));
       });
-    })
-      .on("timeout", function onTimeout() {
-        this.destroy(new Error("no answer within 30 s"));
-      })
-      .on("error", reject);
+    }).on("error", reject);
   });
 }
 
