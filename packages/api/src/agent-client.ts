@@ -9,7 +9,6 @@ import { encodeFrame, readFrame, skipThrough } from "./frame.ts";
 import {
   type AgentError,
   AgentService,
-  type Hello,
   HelloKind,
   type HelloReply,
   HelloReplySchema,
@@ -33,20 +32,29 @@ export type AgentClient = Client<typeof AgentService>;
  * in where absent, so make it as late as possible.
  */
 export function helloFrame(hello: HelloInit): Uint8Array {
+  return greeting(hello).bytes;
+}
+
+/**
+ * What to send, and what comes before the answer. Both ends of a reconnect are marked (see agent.proto), so
+ * that what is left of a connection before is told from it.
+ */
+function greeting(hello: HelloInit): { bytes: Uint8Array; answerMarker: Uint8Array } {
   const message = create(HelloSchema, hello);
   if (message.protocol === 0) message.protocol = agentProtocol;
   if (message.wallClockNs === 0n) message.wallClockNs = wallClockNs();
   if (message.entropy.length === 0) message.entropy = randomBytes(entropyBytes);
-  return Buffer.concat([reconnectMarker(message), encodeFrame(toBinary(HelloSchema, message))]);
+  const body = toBinary(HelloSchema, message);
+  const frame = encodeFrame(body);
+  if (message.kind !== HelloKind.RECONNECT || message.generationId === "") {
+    return { bytes: frame, answerMarker: new Uint8Array() };
+  }
+  const marker = digest(Buffer.from(`sporelet reconnect ${message.generationId}`));
+  return { bytes: Buffer.concat([marker, frame]), answerMarker: digest(body) };
 }
 
-/**
- * What comes before the Hello of a host that reconnects, and before the answer to it (see agent.proto). It
- * tells both ends where the connection before ended.
- */
-function reconnectMarker(hello: Hello): Uint8Array {
-  if (hello.kind !== HelloKind.RECONNECT || hello.generationId === "") return new Uint8Array();
-  return createHash("sha256").update(`sporelet reconnect ${hello.generationId}`).digest().subarray(0, 16);
+function digest(of: Uint8Array): Uint8Array {
+  return createHash("sha256").update(of).digest().subarray(0, 16);
 }
 
 /** The clock to a microsecond: Date.now() alone would set guests up to a millisecond wrong. */
@@ -77,8 +85,9 @@ export async function firstContact(
   const signal = options.signal ? AbortSignal.any([options.signal, limit]) : limit;
   try {
     if (hello !== "sent") {
-      channel.write(helloFrame(hello));
-      await skipThrough(channel, reconnectMarker(create(HelloSchema, hello)), signal);
+      const { bytes, answerMarker } = greeting(hello);
+      channel.write(bytes);
+      await skipThrough(channel, answerMarker, signal);
     }
     const reply = fromBinary(HelloReplySchema, await readFrame(channel, signal));
     if (reply.error) throw contactFailed(operation, reply.error);

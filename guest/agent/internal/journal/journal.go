@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// keepBytes is how much stays in memory: enough for a boot and its services' comings and goings.
+// keepBytes is how much stays in memory, up to twice that: enough for a boot and its services' comings and goings.
 const keepBytes = 128 << 10
 
 // Journal is safe for concurrent use.
@@ -52,8 +52,9 @@ func (j *Journal) print(console io.Writer, format string, args ...any) {
 		_, _ = j.file.Write(line)
 	}
 	j.kept = append(j.kept, line...)
-	if extra := len(j.kept) - keepBytes; extra > 0 {
-		j.kept = append([]byte(nil), j.kept[extra:]...)
+	// Cut seldom: each cut copies what is kept.
+	if len(j.kept) > 2*keepBytes {
+		j.kept = append([]byte(nil), j.kept[len(j.kept)-keepBytes:]...)
 	}
 	j.written += int64(len(line))
 	close(j.changed)

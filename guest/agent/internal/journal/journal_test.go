@@ -15,7 +15,7 @@ func TestTheLastPartIsKeptAndAPositionFollowsIt(t *testing.T) {
 		j.Quietf("%s", strings.Repeat("x", 100))
 	}
 	text, position, more := j.From(0)
-	if len(text) != keepBytes {
+	if len(text) < keepBytes || len(text) > 2*keepBytes {
 		t.Fatalf("%d bytes are kept", len(text))
 	}
 	j.Printf("last")

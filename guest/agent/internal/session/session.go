@@ -48,8 +48,8 @@ type Keeper struct {
 	marker   atomic.Pointer[[]byte]
 }
 
-// Marker is what a host that reconnects sends before its Hello, and what the answer then begins with: see
-// Hello.generation_id in agent.proto. Nil before the first contact.
+// Marker is what a host that reconnects sends before its Hello: see agent.proto. Nil before the first
+// contact.
 func (k *Keeper) Marker() []byte {
 	if marker := k.marker.Load(); marker != nil {
 		return *marker
@@ -57,12 +57,10 @@ func (k *Keeper) Marker() []byte {
 	return nil
 }
 
-// markerBytes: as good as never part of anything else.
-const markerBytes = 16
-
-func markerFor(generationID string) []byte {
-	sum := sha256.Sum256([]byte("sporelet reconnect " + generationID))
-	return sum[:markerBytes]
+// mark is short for what it stands for, and as good as never part of anything else.
+func mark(of []byte) []byte {
+	sum := sha256.Sum256(of)
+	return sum[:16]
 }
 
 // Environment returns what hooks and programs get from the host's last Hello, as KEY=VALUE.
@@ -152,7 +150,7 @@ func (k *Keeper) firstContact(conn net.Conn) error {
 		return err
 	}
 	if hello.Kind == agentv1.HelloKind_HELLO_KIND_RECONNECT && hello.GenerationId != "" {
-		if _, err := conn.Write(markerFor(hello.GenerationId)); err != nil {
+		if _, err := conn.Write(mark(body)); err != nil {
 			return fmt.Errorf("first contact: %w", err)
 		}
 	}
@@ -179,7 +177,7 @@ func (k *Keeper) apply(hello *agentv1.Hello, reply *agentv1.HelloReply) *agentv1
 		k.env = hello.Env
 		k.mu.Unlock()
 		if hello.GenerationId != "" {
-			marker := markerFor(hello.GenerationId)
+			marker := mark([]byte("sporelet reconnect " + hello.GenerationId))
 			k.marker.Store(&marker)
 		}
 	case agentv1.HelloKind_HELLO_KIND_RECONNECT:

@@ -15,11 +15,12 @@
 //  2. Then the same stream is HTTP/2 with prior knowledge, the host being the
 //     client, and carries AgentService by the Connect protocol.
 //
-// A host that reconnects to a guest whose generation id it knows sends a marker
-// before the frame, and the agent sends it before its answer: the first 16 bytes
-// of SHA-256("sporelet reconnect " + generation_id). What comes before a marker
-// belongs to the connection before: while the guest is paused a virtio-serial
-// port can change hands without either end being told.
+// While a guest is paused its virtio-serial port can change hands without either
+// end being told. So a host that reconnects to a guest whose generation id it
+// knows sends a marker before the frame: the first 16 bytes of
+// SHA-256("sporelet reconnect " + generation_id). The agent's answer then begins
+// with the first 16 bytes of SHA-256(the Hello as it was sent). What comes before
+// either belongs to a connection before.
 //
 // When the stream ends, for whatever reason, the agent ends what was served on
 // it, and waits for the next Hello on a new connection.
