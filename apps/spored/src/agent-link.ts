@@ -9,7 +9,7 @@ import { unlessAborted } from "./together.ts";
 const reconnectTimeoutsMs = [5_000, 20_000];
 
 /** The agent, for one call. Dispose of it when the call has ended. */
-export interface AgentLease extends Disposable {
+interface AgentLease extends Disposable {
   client: AgentClient;
 }
 

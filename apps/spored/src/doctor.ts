@@ -17,7 +17,7 @@ export async function doctor(node: Node): Promise<api.DoctorResponse> {
 }
 
 /** What the probe found, as checks. Without a guest to try accelerators with, only what is certain is told. */
-export function vmmChecks(probe: Probe, tried: boolean): Check[] {
+function vmmChecks(probe: Probe, tried: boolean): Check[] {
   const remedy = probe.problems.find((problem) => problem.remedy)?.remedy ?? "";
   const findings = probe.problems.map(({ finding }) => finding).join("; ");
   if (probe.version === undefined) {

@@ -17,7 +17,7 @@ export interface GateHost {
  * VMM: a state loads into the version that wrote it (qemu: docs/system/i386/microvm.rst, "no live migration
  * across versions"). Accelerator: its CPU features are part of the state.
  */
-export function whyNotResumable(
+function whyNotResumable(
   config: SnapshotConfig,
   host: GateHost,
 ): { reason: string; bootable: boolean } | undefined {

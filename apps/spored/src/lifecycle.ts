@@ -20,7 +20,7 @@ export function watchEnd(node: Node, machine: ManagedMachine): void {
 }
 
 /** The state of a machine that ended so. */
-export function outcomeOf(end: MachineEnd): { state: MachineState; failure?: string } {
+function outcomeOf(end: MachineEnd): { state: MachineState; failure?: string } {
   switch (end.reason) {
     case "guest":
       return { state: "stopped", failure: `the guest ended it${end.detail ? ` (${end.detail})` : ""}` };

@@ -5,9 +5,9 @@ const blockBytes = 64 * 1024;
 
 /** The last lines of a text file, all of it when it has fewer; "" when there is no such file. */
 export async function tailOfFile(path: string, lines: number): Promise<string> {
-  let text = "";
-  for await (const chunk of readLog(path, { tail: lines, follow: false })) text += chunk.toString("utf8");
-  return text;
+  const chunks: Buffer[] = [];
+  for await (const chunk of readLog(path, { tail: lines, follow: false })) chunks.push(chunk);
+  return Buffer.concat(chunks).toString("utf8");
 }
 
 export interface ReadLogOptions {
@@ -49,7 +49,7 @@ export async function* readLog(path: string, options: ReadLogOptions): AsyncGene
 }
 
 /** Where the last `lines` lines of a file of `size` bytes begin, found from its end. */
-export async function tailOffset(file: FileHandle, size: number, lines: number): Promise<number> {
+async function tailOffset(file: FileHandle, size: number, lines: number): Promise<number> {
   let found = 0;
   for (let end = size; end > 0; end -= blockBytes) {
     const start = Math.max(0, end - blockBytes);

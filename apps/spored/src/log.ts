@@ -1,7 +1,7 @@
 import { SporeletError } from "@sporelet/errors";
 
 /** What can stand in a line of the log. Environment values and anything else secret must not be given. */
-export type LogFields = Record<string, string | number | boolean | undefined>;
+type LogFields = Record<string, string | number | boolean | undefined>;
 
 /** A structured log: one JSON object per line with `time`, `level`, `event` and the fields. */
 export interface Log {

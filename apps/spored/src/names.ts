@@ -12,10 +12,10 @@ const nouns =
   );
 
 /** What names of machines look like: they become hostnames (RFC 1123 labels). */
-export const namePattern = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
+const namePattern = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
 
 /** @throws SporeletError `invalid_argument` when `name` cannot be a machine's. */
-export function checkName(name: string): void {
+function checkName(name: string): void {
   if (namePattern.test(name)) return;
   throw new SporeletError({
     code: "invalid_argument",
@@ -30,7 +30,7 @@ export function checkName(name: string): void {
  * A name such as `brisk-otter` that is not taken; a number follows once chance finds no free pair.
  * @param random an integer from 0 up to, not including, its argument
  */
-export function generateName(
+function generateName(
   taken: (name: string) => boolean,
   random: (below: number) => number = randomInt,
 ): string {

@@ -3,7 +3,7 @@ import path from "node:path";
 import type { Accelerator, Probe, Vmm } from "@sporelet/vmm";
 
 /** Kernel and initramfs with which an accelerator can be tried. */
-export interface ProbeGuest {
+interface ProbeGuest {
   kernel: string;
   initramfs: string;
 }

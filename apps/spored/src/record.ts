@@ -16,7 +16,7 @@ export type NetworkRecord =
   | { kind: "user"; forwards: { hostAddress: string; hostPort: number; guestPort: number }[] }
   | { kind: "none" };
 
-export interface TimingsRecord {
+interface TimingsRecord {
   readyMs: number;
   slotMs: number;
   loadMs: number;
@@ -59,7 +59,7 @@ export interface MachineRecord {
   failure?: string;
 }
 
-export function recordPath(directory: string): string {
+function recordPath(directory: string): string {
   return path.join(directory, "machine.json");
 }
 

@@ -33,7 +33,8 @@ export function nodeRoutes({ node, settling, end }: ServiceOptions): (router: Co
       async shutdownNode({ stopMachines }) {
         if (stopMachines)
           await Promise.all([...node.machines].map((each) => each.exclusive(() => destroy(node, each))));
-        end("ShutdownNode");
+        // After the answer was written: the end of spored ends the calls that still run.
+        setImmediate(() => end("ShutdownNode"));
         return empty();
       },
       doctor: () => doctor(node),

@@ -40,6 +40,9 @@ export async function startTestNode(): Promise<TestNode> {
       await client.shutdownNode({ stopMachines: true });
       client[Symbol.dispose]();
       if (pid !== undefined) await gone(pid);
+      const mounts = (await readFile("/proc/self/mounts", "utf8")).split("\n");
+      const left = [...mounts.filter((line) => line.includes(home)), ...(await namespaces(home))];
+      if (left.length > 0) throw new Error(`spored left ${left.join(", ")}`);
       await directory[Symbol.asyncDispose]();
     },
   };
