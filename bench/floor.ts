@@ -17,7 +17,7 @@ import { join } from "node:path";
 import type { Duplex } from "node:stream";
 
 /** Milliseconds since the start of the process was asked for. */
-export interface FloorRun {
+interface FloorRun {
   /** QEMU's monitor answered. */
   monitorMs: number;
   /** The machine state was loaded. */
@@ -26,7 +26,7 @@ export interface FloorRun {
   agentMs: number;
 }
 
-export interface FloorOptions {
+interface FloorOptions {
   /** Holds config.json, memory, vmstate and, where the machine has one, disk. */
   snapshotDirectory: string;
   /** Where to put the disk's copy: on the snapshot's file system, so that it can be a reflink. */
@@ -154,7 +154,7 @@ function floorCommandLine(
   return [
     ...["-machine", "microvm,x-option-roms=off,isa-serial=on,rtc=on,acpi=on,mem-merge=off,memory-backend=m0"],
     ...["-accel", kvm ? "kvm" : "tcg,thread=multi,tb-size=64"],
-    ...["-cpu", kvm ? "host,-arch-capabilities" : "max"],
+    ...["-cpu", kvm ? "host,-arch-capabilities" : "max,la57=off"],
     ...["-smp", `${shape.cpus}`, "-m", `${shape.memoryBytes / 1024 / 1024}M`],
     ...["-object", `memory-backend-file,id=m0,size=${shape.memoryBytes},mem-path=${memory},share=off`],
     ...["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],

@@ -24,7 +24,7 @@ export interface Guest extends AsyncDisposable {
 type GuestNetwork = { mac: string; address: string; gateway: string };
 
 /** A Hello for a new clone. */
-export function resumeHello(generationId: string, network?: GuestNetwork): HelloInit {
+function resumeHello(generationId: string, network?: GuestNetwork): HelloInit {
   return { kind: agent.HelloKind.RESUME, generationId, hostname: "clone", ...(network && { network }) };
 }
 

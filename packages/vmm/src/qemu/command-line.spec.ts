@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, it } from "vitest";
-import { type CommandLine, commandLine, socketsOf } from "./command-line.ts";
+import { type CommandLine, commandLine, machineRevision, socketsOf } from "./command-line.ts";
 
 const base: CommandLine = {
   id: "m1",
@@ -106,4 +106,40 @@ it("names the sockets after the machine", () => {
     monitor: "/run/sporelet/12345678/m1.qmp",
     agent: "/run/sporelet/12345678/m1.agent",
   });
+});
+
+it("raises the machine's revision when something changes that a state depends on", () => {
+  const words = (["tcg", "kvm"] as const).flatMap((accelerator) => {
+    const line = commandLine({ ...base, shape: { ...base.shape, accelerator } });
+    return ["-machine", "-accel", "-cpu", "-device", "-global"].flatMap((option) => valuesOf(line, option));
+  });
+  expect({ machineRevision, words }).toMatchInlineSnapshot(`
+    {
+      "machineRevision": 2,
+      "words": [
+        "microvm,x-option-roms=off,isa-serial=on,rtc=on,acpi=on,mem-merge=off,memory-backend=m0",
+        "tcg,thread=multi,tb-size=64",
+        "max,la57=off",
+        "isa-serial,chardev=console",
+        "virtio-serial-device,max_ports=2",
+        "virtserialport,id=agent,chardev=agent,name=agent",
+        "virtio-rng-device,rng=rng0",
+        "virtio-net-device,netdev=net0,mac=52:54:00:6b:00:02",
+        "virtio-blk-device,drive=disk0",
+        "migration.x-events=on",
+        "migration.send-configuration=off",
+        "microvm,x-option-roms=off,isa-serial=on,rtc=on,acpi=on,mem-merge=off,memory-backend=m0",
+        "kvm",
+        "host,-arch-capabilities",
+        "isa-serial,chardev=console",
+        "virtio-serial-device,max_ports=2",
+        "virtserialport,id=agent,chardev=agent,name=agent",
+        "virtio-rng-device,rng=rng0",
+        "virtio-net-device,netdev=net0,mac=52:54:00:6b:00:02",
+        "virtio-blk-device,drive=disk0",
+        "migration.x-events=on",
+        "migration.send-configuration=off",
+      ],
+    }
+  `);
 });

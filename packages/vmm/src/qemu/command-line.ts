@@ -8,6 +8,12 @@
 import { SporeletError } from "@sporelet/errors";
 import type { MachineFiles, MachineShape } from "../contract.ts";
 
+/**
+ * Number of the machine that this driver defines, as states see it: raised whenever devices, their order, the
+ * machine type or the CPU model change. It is part of the probe's version, which states are tied to.
+ */
+export const machineRevision = 2;
+
 /** File descriptors that the process inherits besides its standard three. */
 export const inheritedFd = { monitor: 3, vmstate: 4 } as const;
 
@@ -45,8 +51,7 @@ export function commandLine(machine: CommandLine): string[] {
     ["-name", `guest=${quote(machine.id)}`],
     ["-machine", machineType()],
     ["-accel", shape.accelerator === "kvm" ? "kvm" : "tcg,thread=multi,tb-size=64"],
-    // invtsc and the like would tie the state to a host; arch-capabilities reads an MSR that some hosts lack.
-    ["-cpu", shape.accelerator === "kvm" ? "host,-arch-capabilities" : "max"],
+    ["-cpu", cpuModel(shape)],
     ["-smp", `${shape.cpus}`],
     ["-m", `${shape.memoryBytes / mebibyte}M`],
     [
@@ -84,6 +89,12 @@ export function commandLine(machine: CommandLine): string[] {
 }
 
 const mebibyte = 1024 * 1024;
+
+function cpuModel({ accelerator }: MachineShape): string {
+  // arch-capabilities: reads an MSR that some hosts refuse. la57: page walks of five levels instead of four
+  // make everything under emulation slower, and no guest has so much memory.
+  return accelerator === "kvm" ? "host,-arch-capabilities" : "max,la57=off";
+}
 
 function machineType(): string {
   // rtc: without KVM's clock the guest has no other time. pit and pic: the timer is calibrated by them.

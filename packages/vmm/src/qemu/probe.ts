@@ -8,6 +8,7 @@ import { SporeletError } from "@sporelet/errors";
 import { installHint, writeFileAtomic } from "@sporelet/host";
 import type { Accelerator, MachineShape, Probe, ProbeOptions, Vmm } from "../contract.ts";
 import { within } from "../wait.ts";
+import { machineRevision } from "./command-line.ts";
 import { askVersion, isTooOld, oldestVersion } from "./version.ts";
 
 /** A working guest answers after 0.3 s under KVM and 2-4 s in software; an overloaded host takes longer. */
@@ -33,14 +34,15 @@ export async function probeQemu(
   };
   const binary = await findProgram(program);
   if (binary === undefined) return unusable(`${program} is not installed`, installHint("qemu-system-x86_64"));
-  const { version, numbers, accelerators } = await askVersion(binary, signal);
-  if (version === undefined || numbers === undefined)
+  const { version: qemuVersion, numbers, accelerators } = await askVersion(binary, signal);
+  if (qemuVersion === undefined || numbers === undefined)
     return unusable(`${binary} does not tell its version`, installHint("qemu-system-x86_64"));
   if (isTooOld(numbers)) {
-    const finding = `QEMU ${version} is too old: ${oldestVersion.join(".")} is needed`;
+    const finding = `QEMU ${qemuVersion} is too old: ${oldestVersion.join(".")} is needed`;
     return unusable(finding, "install a newer qemu-system-x86", { binary });
   }
 
+  const version = `${qemuVersion} machine ${machineRevision}`;
   const cache = cacheDirectory && join(cacheDirectory, `qemu-${await hostKey(binary, version)}.json`);
   const outcomes: Outcomes = cache === undefined ? {} : await recall(cache);
   const kvm = await openKvm();

@@ -103,7 +103,7 @@ function openNamespace(path: string, subject: string): number {
 }
 
 /** The error for a QEMU that is not there. */
-export function missing(binary: string, cause?: unknown): SporeletError {
+function missing(binary: string, cause?: unknown): SporeletError {
   return new SporeletError({
     code: "unsupported",
     operation: "start QEMU",

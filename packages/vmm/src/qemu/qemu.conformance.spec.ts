@@ -19,7 +19,8 @@ if (version === undefined) {
   const { accelerators, problems } = await vmm.probe({ guest });
   const [accelerator] = accelerators;
   for (const { finding } of problems) {
-    it(`qemu ${version}: ${finding.split(":")[0]?.toLowerCase()}`, (ctx) => ctx.skip(finding));
+    it(`qemu ${version.split(" ")[0]} with ${finding.split(":")[0]?.toLowerCase()} passes the conformance suite`, (ctx) =>
+      ctx.skip(finding));
   }
   if (accelerator === undefined) throw new Error("QEMU is installed and no accelerator works");
 

@@ -8,7 +8,7 @@ import { StringDecoder } from "node:string_decoder";
 import { SporeletError } from "@sporelet/errors";
 import { within } from "../wait.ts";
 
-export interface QmpEvent {
+interface QmpEvent {
   event: string;
   data: Record<string, unknown>;
 }
