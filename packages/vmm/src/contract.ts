@@ -3,8 +3,9 @@
  *
  * Terms. A **machine** is one VMM process with a running or paused guest. A **frozen state** is what
  * `freeze` writes: `memory`, a sparse file as large as the guest's memory whose offset is the guest's
- * physical page order, and `vmstate`, the state of CPUs and devices. A **slot** is a VMM process that has
- * everything but the state: it is started for one frozen state and waits to load it.
+ * physical page order, and `vmstate`, the state of CPUs and devices. A **slot** is a VMM process that was
+ * started for one frozen state and waits to run it; a driver that can load the state without running the guest
+ * does so at once.
  *
  * Life of a machine:
  *
@@ -30,7 +31,10 @@ export type Accelerator = "kvm" | "tcg";
 /** What the driver found on this host. */
 export interface Probe {
   driver: DriverName;
-  /** Absent when the VMM is not usable at all; then `problems` says why. */
+  /**
+   * What states are tied to: version and package of the VMM, and where the driver defines the machine its
+   * revision. Absent when the VMM is not usable at all; then `problems` says why.
+   */
   version?: string;
   binary?: string;
   /** Usable accelerators, best first, each proved by running a guest. Empty when the VMM is not usable. */
@@ -69,7 +73,7 @@ export type NetworkBackend =
 export interface MachineFiles {
   /** Existing directory of this machine: logs go here (`console.log`, `vmm.log`). */
   directory: string;
-  /** Existing directory for sockets, with a path short enough for them (at most 80 bytes). */
+  /** Existing directory for sockets, which are named after the machine's id; a short path (80 bytes or less). */
   runtimeDirectory: string;
   /** Raw disk images, opened read-write unless `readOnly`. */
   disks: { path: string; readOnly?: boolean }[];
@@ -99,14 +103,14 @@ export interface SlotSpec extends MachineFiles {
   kernelArguments: string[];
 }
 
-/** A VMM process that waits to load a frozen state. */
+/** A VMM process that waits to run a frozen state. */
 export interface Slot extends AsyncDisposable {
   readonly id: string;
   readonly pid: number;
   /**
-   * Loads the state and lets the guest run.
+   * Loads the state, unless it is loaded already, and lets the guest run.
    * `firstWords` are written to the agent channel before the guest runs, so that they wait for it.
-   * @returns the machine and when (`performance.now()`) its state was loaded.
+   * @returns the machine and when (`performance.now()`) its state was loaded, not before the call.
    */
   resume(options?: {
     firstWords?: Uint8Array;
