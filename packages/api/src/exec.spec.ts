@@ -155,15 +155,20 @@ describe("exec in a guest", () => {
   });
 
   test("sends signals to the whole process group", async () => {
+    let group = 0;
     const started = Promise.withResolvers<void>();
     const running = startExec(client, {
-      argv: ["sh", "-c", "trap 'exit 7' USR1; echo ready; while :; do sleep 1000; done"],
+      // The one in the background says when it can be ended: a shell forks it with its own traps.
+      argv: ["sh", "-c", "trap 'exit 7' USR1; (trap - USR1; echo ready; exec sleep 1000) & wait"],
       onStdout: () => started.resolve(),
+      onStarted: (pid) => {
+        group = pid;
+      },
     });
     await started.promise;
     running.signal(10);
-    // The shell runs its trap only when sleep has ended: it got the signal too.
     expect(await running.ended).toEqual({ code: 7, signal: 0 });
+    await sh(`while kill -0 -${group} 2>/dev/null; do sleep 0.01; done`);
   });
 
   test("kills the program when the caller gives up", async () => {

@@ -5,7 +5,7 @@ import { SporeletError } from "@sporelet/errors";
 const headBytes = 4;
 
 /** The most that one frame carries; a larger length means that the peer does not speak this protocol. */
-export const maxFrameBytes = 1 << 20;
+const maxFrameBytes = 1 << 20;
 
 /** Puts the length before a message, as first contact has it. */
 export function encodeFrame(body: Uint8Array): Uint8Array {

@@ -10,6 +10,7 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/creack/pty"
+	"golang.org/x/sys/unix"
 
 	agentv1 "sporelet.ai/guest/agent/gen/sporelet/agent/v1"
 	"sporelet.ai/guest/agent/internal/proc"
@@ -18,6 +19,8 @@ import (
 const (
 	// chunkBytes is the most that one message carries.
 	chunkBytes = 64 << 10
+	// pipeBytes is the size of output pipes.
+	pipeBytes = 4 * chunkBytes
 	// stdinChunks is how much input may wait for a program that does not read: behind it, signals and
 	// resizes wait too, because they come on the same stream.
 	stdinChunks = 64
@@ -182,6 +185,8 @@ func openStreams(start *agentv1.ExecStart) (*execStreams, error) {
 			return nil, err
 		}
 		s.child[i+1] = write
+		// More than is read at once, so that program and agent take turns less often. Best effort.
+		_, _ = unix.FcntlInt(write.Fd(), unix.F_SETPIPE_SZ, pipeBytes)
 		s.outputs = append(s.outputs, execStreamOutput{read, message})
 	}
 	return s, nil
