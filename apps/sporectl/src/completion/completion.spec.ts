@@ -9,6 +9,7 @@ import { fishScript } from "./fish.ts";
 import { completionModel } from "./model.ts";
 import { zshScript } from "./zsh.ts";
 
+const terminal = path.join(import.meta.dirname, "../testing/terminal.py");
 const model = completionModel(groups, families);
 let directory: string;
 
@@ -85,23 +86,20 @@ describe("the completion for bash", () => {
 
 describe("the completion for zsh", () => {
   it("is read by zsh, and completes", (context) => {
-    if (!has("zsh")) context.skip("zsh is not installed");
+    if (!has("zsh") || !has("python3")) context.skip("zsh or python3 is not installed");
     expect(spawnSync("zsh", ["-n", path.join(directory, "_sporectl")]).stderr.toString()).toBe("");
-    // A zsh on a terminal of its own (zsh/zpty), in which the line is typed and completed.
+    // A zsh on a terminal of its own, in which the line is typed at the prompt, and listed with Ctrl-D.
     const offers = (line: string) => {
-      const script = `
-        zmodload zsh/zpty
-        zpty z zsh -f -i
-        zpty -w z "PS1= fpath=($1 \\$fpath); autoload -U compinit; compinit -u -D; zstyle ':completion:*' list-prompt ''; LISTMAX=0"
-        zpty -w z "echo rea''dy"; zpty -r -m z l '*ready*'
-        zpty -w -n z "$2"$'\\C-d'
-        zpty -w -n z $'\\C-u'"echo do''ne"$'\\n'
-        zpty -r -m z l '*done*'; print -r -- "$l"`;
-      return spawnSync("zsh", ["-f", "-c", script, "zsh", directory, line], {
-        cwd: directory,
-        env: environment(),
-        timeout: 20_000,
-      }).stdout.toString();
+      const setUp = `fpath=(${directory} $fpath); autoload -U compinit; compinit -u -D; LISTMAX=0; PS1='rea''dy> '\n`;
+      const actions = [
+        ["[%#] ", { type: setUp }],
+        ["ready> ", { type: `${line}\u0004` }],
+        // The line stands again below the list.
+        ["ready> ", { type: "\u0015exit\n" }],
+      ];
+      const argv = [terminal, "100", "40", JSON.stringify(actions), "zsh", "-f", "-i"];
+      const result = spawnSync("python3", argv, { cwd: directory, env: environment() });
+      return (JSON.parse(result.stdout.toString()) as { output: string }).output;
     };
     expect(offers("sporectl snapshot ")).toContain("Freeze a machine as a snapshot");
     expect(offers("sporectl stop ")).toMatch(/hello-1\s+hello-2/);

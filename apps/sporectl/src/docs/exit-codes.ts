@@ -40,6 +40,6 @@ ${rows.join("\n")}
 
 Some commands take several machines or snapshots. They go on when one fails, and end with the code of the first
 failure. \`sporectl doctor\` ends with 0 whatever it finds, and with 11 when something is missing and \`--strict\`
-was given. \`sporectl node status\` ends with 13 when no spored runs.
+was given. \`sporectl node status\` ends with 13 when no spored runs. Ctrl-C in \`logs -f\` and \`stats\` ends with 0.
 `;
 }

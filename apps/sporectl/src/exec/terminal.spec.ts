@@ -121,6 +121,14 @@ describe("on a terminal", () => {
     );
   });
 
+  it("logs are followed until Ctrl-C, which is no failure", async () => {
+    const result = await onTerminal(
+      ["logs", "-f", "--tail", "1", "hello-1"],
+      [["login: none", { type: "\u0003" }]],
+    );
+    expect(result).toMatchObject({ code: 0, output: expect.not.stringContaining("cancelled") });
+  });
+
   it("colour is there, and not with NO_COLOR", async () => {
     expect((await onTerminal(["ps"])).output).toContain("\u001b[32mrunning");
     expect((await onTerminal(["ps"], [], { NO_COLOR: "1" })).output).not.toContain("\u001b[32m");

@@ -13,7 +13,7 @@ import {
   withLogLine,
   withStep,
 } from "./steps.ts";
-import { createStyle, displayWidth, printable, takesColour, truncate } from "./style.ts";
+import { createStyle, displayWidth, oneLine, printable, takesColour, truncate } from "./style.ts";
 import { pairs, table } from "./table.ts";
 
 const plain = createStyle(false);
@@ -108,6 +108,13 @@ describe("text from elsewhere", () => {
         expect(printable(text)).not.toMatch(/(?![\n\t])\p{Cc}/u);
       }),
     );
+  });
+
+  it("on one line is what a terminal would show last", () => {
+    expect(oneLine("Creating api ... \r\n\r\u001b[2KCreating api ... done\r\n")).toBe(
+      "Creating api ... done",
+    );
+    expect(oneLine(" \n")).toBe("");
   });
 
   it("is cut to the columns there are", () => {

@@ -10,7 +10,7 @@ import {
   withLogLine,
   withStep,
 } from "./steps.ts";
-import { printable } from "./style.ts";
+import { oneLine } from "./style.ts";
 
 /** Tells a person on standard error what is going on. Nothing with --quiet. */
 export interface Progress extends Disposable {
@@ -60,7 +60,7 @@ function createLines(context: Context, withLogs: boolean): Progress {
       if (line !== undefined) context.note(line);
     },
     log(source, line) {
-      if (withLogs) context.note(`${source} | ${printable(line)}`);
+      if (withLogs) context.note(`${source} | ${oneLine(line)}`);
     },
     note: context.note,
   };

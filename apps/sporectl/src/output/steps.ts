@@ -1,5 +1,5 @@
 import { humanMs } from "./human.ts";
-import { displayWidth, printable, type Style, truncate } from "./style.ts";
+import { displayWidth, oneLine, type Style, truncate } from "./style.ts";
 
 /** What has been said about one step of a build so far. */
 export interface Step {
@@ -67,13 +67,12 @@ export function stepLines(list: StepList, nowMs: number, columns: number, style:
     const time = step.state === "cached" ? "cached" : humanMs(elapsedMs);
     const bar = over || step.fraction < 0 ? "" : `  ${progressBar(step.fraction)}`;
     const head = `${title}  ${time.padStart(8)}${bar}`;
-    const detail = over || step.detail === "" ? "" : `  ${printable(step.detail).split("\n")[0]}`;
+    const detail = over || step.detail === "" ? "" : `  ${oneLine(step.detail)}`;
     const room = columns - 2;
     const text = truncate(head, room) + style.dim(truncate(detail, Math.max(0, room - displayWidth(head))));
     lines.push(`${mark} ${over ? style.dim(truncate(head, room)) : text}`);
   }
-  if (list.logLine !== "")
-    lines.push(style.dim(`    ${truncate(printable(list.logLine).replaceAll("\n", " "), columns - 4)}`));
+  if (list.logLine !== "") lines.push(style.dim(`    ${truncate(oneLine(list.logLine), columns - 4)}`));
   return lines;
 }
 
@@ -100,8 +99,8 @@ export function stepEventLine(list: StepList, event: Step): string | undefined {
     case "done":
       return `${event.id}: done in ${humanMs(event.elapsedMs)}`;
     case "progress": {
-      if (event.detail !== "" && event.detail !== before?.detail)
-        return `${event.id}: ${printable(event.detail)}`;
+      const detail = oneLine(event.detail);
+      if (detail !== "" && detail !== oneLine(before?.detail ?? "")) return `${event.id}: ${detail}`;
       const quarter = Math.floor(event.fraction * 4);
       const isNew = event.fraction > 0 && quarter > Math.floor(Math.max(0, before?.fraction ?? 0) * 4);
       return isNew ? `${event.id}: ${Math.floor(event.fraction * 100)} %` : undefined;

@@ -76,3 +76,11 @@ export function printable(text: string): string {
     .replace(/\r\n?/g, "\n")
     .replace(/(?![\n\t])\p{Cc}/gu, "\ufffd");
 }
+
+/** The same on one line: what a terminal would show last. Empty when there is nothing to show. */
+export function oneLine(text: string): string {
+  const lines = printable(text)
+    .split("\n")
+    .map((line) => line.replaceAll("\t", " ").trim());
+  return lines.findLast((line) => line !== "") ?? "";
+}
