@@ -73,17 +73,29 @@ export async function preheat(options: PreheatOptions): Promise<Preheated> {
 
   await warmUp(options, context);
   // A warm-up may have been too much for a container, or one may have lived just long enough.
-  const settled = await inspectProject(guest, project, signal);
-  const after = judge(settled);
-  if (!after.ready) throw await explainFailure(context, fromVerdict(after));
-  const { waitMs } = quietMoment(settled, Date.now());
-  if (waitMs > 0) {
-    onEvent({ phase: "warm", state: "progress", fraction: 1, detail: "letting a healthcheck pass" });
-    await delay(waitMs, undefined, { signal });
-  }
+  await settle(options, context);
   const end = performance.now();
   onEvent({ phase: "warm", state: "done", fraction: 1, detail: "" });
   return { services, upMs: up - start, healthyMs: healthy - up, warmMs: end - healthy };
+}
+
+/** A wait may end in the middle of a check that took longer than the last one. */
+const maxWaits = 4;
+
+/** Makes sure that everything is still up, and waits for a moment without healthchecks. */
+async function settle(
+  { guest, project, signal, onEvent }: PreheatOptions,
+  context: FailureContext,
+): Promise<void> {
+  for (let waits = 0; ; waits++) {
+    const containers = await inspectProject(guest, project, signal);
+    const verdict = judge(containers);
+    if (!verdict.ready) throw await explainFailure(context, fromVerdict(verdict));
+    const { waitMs } = quietMoment(containers, Date.now());
+    if (waitMs === 0 || waits === maxWaits) return;
+    onEvent({ phase: "warm", state: "progress", fraction: 1, detail: "letting a healthcheck pass" });
+    await delay(waitMs, undefined, { signal });
+  }
 }
 
 async function composeUp(options: PreheatOptions, context: FailureContext): Promise<void> {

@@ -11,7 +11,7 @@ export interface QuietMoment {
   quietMs: number;
 }
 
-/** Quieter than this is of no use to a clone: its first requests are answered by then. */
+/** The freeze takes a second or two, and then a clone's first requests are to be answered. */
 const enoughMs = 6000;
 /** Checks are not punctual, and the one that is due takes its time. */
 const marginMs = 500;
