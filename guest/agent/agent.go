@@ -60,6 +60,11 @@ func serveGuest(log *journal.Journal) error {
 		log.CloseFile()
 		boot.End()
 	}
+	keeper.Answered = func() {
+		if err := proc.SetUrgency(proc.Ordinary); err != nil {
+			log.Quietf("the agent stays urgent: %v", err)
+		}
+	}
 	listener, err := port.Listen("agent", portTimeout, keeper.Marker)
 	if err != nil {
 		return err
@@ -76,6 +81,10 @@ func serveGuest(log *journal.Journal) error {
 		if service.Parking.Swap(false) {
 			keeper.Forget()
 			session.Release()
+			// Until the next host was answered; see Keeper.Answered.
+			if err := proc.SetUrgency(proc.Urgent); err != nil {
+				log.Quietf("resumes will be slower: %v", err)
+			}
 			if err := listener.Reopen(); err != nil {
 				return err
 			}

@@ -70,7 +70,7 @@ export async function resumeClone(
     const hello = identityHello({ kind: "resume", identity, guest: network.guest, env, hookTimeoutMs });
     const { machine: vm, channel, loadedAt } = await slot.resume({ firstWords: helloFrame(hello), signal });
     undo.defer(() => vm.stop());
-    await answered(vm, machine, firstContact(channel, "sent", { signal }));
+    const reply = await answered(vm, machine, firstContact(channel, "sent", { signal }));
     const agentAt = performance.now();
     const published = await publishPorts(ports, network.record);
     undo.defer(() => published.close());
@@ -107,6 +107,8 @@ export async function resumeClone(
       snapshot: plan.reference,
       pid: vm.pid,
       ...timings,
+      // The guest's own account of its first contact: clock, entropy, identity, network, hooks.
+      guestUs: [reply.clockUs, reply.entropyUs, reply.identityUs, reply.networkUs, reply.hooksUs].join(" "),
     });
   } catch (error) {
     throw SporeletError.from(error, { operation: "resume", subject: machine.name });

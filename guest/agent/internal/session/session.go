@@ -35,6 +35,8 @@ type Keeper struct {
 	Version string
 	// Handler serves AgentService.
 	Handler http.Handler
+	// Answered is called after every first contact, once the host has its answer. May be nil.
+	Answered func()
 	// Ready is called once, after the first contact that was the first to succeed. May be nil.
 	Ready func()
 	ready sync.Once
@@ -158,6 +160,9 @@ func (k *Keeper) firstContact(conn net.Conn) error {
 		return fmt.Errorf("first contact: %w", err)
 	}
 	k.Guest.Release()
+	if k.Answered != nil {
+		k.Answered()
+	}
 	if reply.Error != nil {
 		return fmt.Errorf("first contact: %s: %s", reply.Error.Code, reply.Error.Message)
 	}

@@ -39,8 +39,8 @@ type networkSettings struct{ mac, address, gateway string }
 // the frozen one, with the same address.
 func (l *Linux) SetNetwork(mac, address, gateway string) error {
 	wanted := networkSettings{mac, address, gateway}
-	if known := l.known; known != nil && *known == wanted {
-		return l.forgetGateway(gateway)
+	if known := l.known; known != nil && l.socket >= 0 && known.address == address && known.gateway == gateway {
+		return l.resume(wanted)
 	}
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -52,6 +52,24 @@ func (l *Linux) SetNetwork(mac, address, gateway string) error {
 	}
 	l.known = &wanted
 	return nil
+}
+
+// resume is for a clone, which finds everything as Prepare left it but for the MAC address. The address and
+// the routes stay when that changes under an interface that is up.
+func (l *Linux) resume(wanted networkSettings) error {
+	if wanted.mac != l.known.mac && wanted.mac != "" {
+		mac, err := parseMAC(wanted.mac)
+		if err == nil {
+			err = (&link{socket: l.socket, name: l.iface}).changeMAC(mac)
+		}
+		if err == unix.EBUSY {
+			return l.configure(l.socket, wanted)
+		} else if err != nil {
+			return fmt.Errorf("set the MAC address of %s to %s: %w", l.iface, wanted.mac, err)
+		}
+	}
+	l.known = &wanted
+	return l.forgetGateway(wanted.gateway)
 }
 
 // Prepare makes sure that the network is as it was last set, and keeps what the same request needs again: of
@@ -191,19 +209,25 @@ func (l *link) setMAC(text string) error {
 	if [6]byte(r.union[2:8]) == mac {
 		return nil
 	}
-	copy(r.union[2:8], mac[:])
-	err = l.call(unix.SIOCSIFHWADDR, r)
-	if err != unix.EBUSY {
+	if err := l.changeMAC(mac); err != unix.EBUSY {
 		return err
 	}
 	// A driver that changes it only while the interface is down; the routes come back below.
 	if err := l.up(l.name, false); err != nil {
 		return err
 	}
-	if err := l.call(unix.SIOCSIFHWADDR, r); err != nil {
+	if err := l.changeMAC(mac); err != nil {
 		return err
 	}
 	return l.up(l.name, true)
+}
+
+// changeMAC asks for the change alone; EBUSY is a driver that does it only while the interface is down.
+func (l *link) changeMAC(mac [6]byte) error {
+	r := l.request(l.name)
+	binary.NativeEndian.PutUint16(r.union[:], unix.ARPHRD_ETHER)
+	copy(r.union[2:8], mac[:])
+	return l.call(unix.SIOCSIFHWADDR, r)
 }
 
 func parseMAC(text string) (mac [6]byte, err error) {
