@@ -34,7 +34,7 @@ export async function inspectProject(
 export async function followProject(
   guest: Guest,
   project: string,
-  options: { sinceMs: number; onEvent: (name: string) => void; signal: AbortSignal },
+  options: { sinceMs: number; onEvent: (name: string, container: string) => void; signal: AbortSignal },
 ): Promise<void> {
   const argv = [
     "docker",
@@ -45,8 +45,15 @@ export async function followProject(
     "type=container",
   ];
   const { code, stderr } = await guest.exec(
-    [...argv, "--filter", `label=${projectLabel}=${project}`, "--format", "{{.Status}}"],
-    { signal: options.signal, onLine: (source, line) => source === "stdout" && options.onEvent(line) },
+    [...argv, "--filter", `label=${projectLabel}=${project}`, "--format", "{{.Status}} {{.ID}}"],
+    {
+      signal: options.signal,
+      onLine(source, line) {
+        // "exec_start: redis-cli ping ID": what was executed may hold blanks.
+        const words = line.split(" ");
+        if (source === "stdout") options.onEvent((words[0] ?? "").replace(/:$/, ""), words.at(-1) ?? "");
+      },
+    },
   );
   throw new SporeletError({
     code: "guest_failed",

@@ -2,14 +2,13 @@
  * Brings a Compose project up inside a guest and waits until it is truly warm: every container running, every
  * healthcheck healthy, every warm-up answered, and all of that still true at the end.
  */
-import { setTimeout as delay } from "node:timers/promises";
 import { SporeletError } from "@sporelet/errors";
 import { type InspectedContainer, judge, serviceOf } from "./containers.ts";
 import { inspectProject } from "./docker.ts";
 import { explainFailure, type FailureContext } from "./explain.ts";
 import type { Guest } from "./guest.ts";
 import { warmHttp } from "./http.ts";
-import { quietMoment } from "./quiet-moment.ts";
+import { settle } from "./settle.ts";
 import { NotUp, waitUntilUp } from "./wait-until-up.ts";
 import { describeWarmup, type Warmup } from "./warmup.ts";
 
@@ -72,30 +71,17 @@ export async function preheat(options: PreheatOptions): Promise<Preheated> {
   const healthy = performance.now();
 
   await warmUp(options, context);
-  // A warm-up may have been too much for a container, or one may have lived just long enough.
-  await settle(options, context);
+  try {
+    // A warm-up may have been too much for a container, or one may have lived just long enough.
+    const onWait = () =>
+      onEvent({ phase: "warm", state: "progress", fraction: 1, detail: "letting a healthcheck pass" });
+    await settle(guest, project, { signal, onWait });
+  } catch (error) {
+    throw error instanceof NotUp ? await explainFailure(context, fromVerdict(error.verdict)) : error;
+  }
   const end = performance.now();
   onEvent({ phase: "warm", state: "done", fraction: 1, detail: "" });
   return { services, upMs: up - start, healthyMs: healthy - up, warmMs: end - healthy };
-}
-
-/** A wait may end in the middle of a check that took longer than the last one. */
-const maxWaits = 4;
-
-/** Makes sure that everything is still up, and waits for a moment without healthchecks. */
-async function settle(
-  { guest, project, signal, onEvent }: PreheatOptions,
-  context: FailureContext,
-): Promise<void> {
-  for (let waits = 0; ; waits++) {
-    const containers = await inspectProject(guest, project, signal);
-    const verdict = judge(containers);
-    if (!verdict.ready) throw await explainFailure(context, fromVerdict(verdict));
-    const { waitMs } = quietMoment(containers, Date.now());
-    if (waitMs === 0 || waits === maxWaits) return;
-    onEvent({ phase: "warm", state: "progress", fraction: 1, detail: "letting a healthcheck pass" });
-    await delay(waitMs, undefined, { signal });
-  }
 }
 
 async function composeUp(options: PreheatOptions, context: FailureContext): Promise<void> {

@@ -1,61 +1,50 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import type { InspectedContainer } from "./containers.ts";
-import { quietMoment } from "./quiet-moment.ts";
+import { healthcheckTimers, quietEnoughMs, quietMs } from "./quiet-moment.ts";
 import { container } from "./testing/fake-guest.ts";
 
 const nowMs = Date.parse("2030-01-01T00:00:00Z");
 
-/** A container whose last check ended so long ago. */
-function checked(name: string, { agoMs = 0, everyMs = 10_000, tookMs = 200 } = {}): InspectedContainer {
-  const End = new Date(nowMs - agoMs).toISOString();
-  const Start = new Date(nowMs - agoMs - tookMs).toISOString();
-  const one = container(name, {
-    Health: { Status: "healthy", Log: [{ ExitCode: 0, Output: "", Start, End }] },
-  });
-  one.Config.Healthcheck = { Interval: everyMs * 1e6 };
-  return one;
-}
-
-describe("the moment to freeze", () => {
-  it("is now when nothing has a healthcheck", () => {
-    expect(quietMoment([container("a")], nowMs)).toEqual({ waitMs: 0, quietMs: Number.POSITIVE_INFINITY });
+describe("the quiet after a healthcheck", () => {
+  it("lasts for ever when nothing has one", () => {
+    const timers = healthcheckTimers([
+      container("a"),
+      container("b", { Health: { Status: "starting", Log: [] } }),
+    ]);
+    expect(timers).toEqual([]);
+    expect(quietMs(timers, nowMs)).toBe(Number.POSITIVE_INFINITY);
   });
 
-  it("is now just after a check", () => {
-    expect(quietMoment([checked("a", { agoMs: 1000 })], nowMs)).toEqual({ waitMs: 0, quietMs: 9000 });
+  it("lasts for one interval from the end of the last check", () => {
+    const End = new Date(nowMs - 4000).toISOString();
+    const one = container("a", { Health: { Status: "healthy", Log: [{ ExitCode: 0, Output: "", End }] } });
+    one.Config.Healthcheck = { Interval: 10e9 };
+    expect(quietMs(healthcheckTimers([one]), nowMs)).toBe(6000);
+    one.Config.Healthcheck = {};
+    expect(quietMs(healthcheckTimers([one]), nowMs)).toBe(26_000);
   });
 
-  it("is after the check that is due soon", () => {
-    const { waitMs, quietMs } = quietMoment([checked("a", { agoMs: 9000 })], nowMs);
-    expect(waitMs).toBe(1000 + 200 + 500);
-    expect(quietMs).toBeGreaterThan(9000);
+  const timer = fc.record({
+    container: fc.string(),
+    intervalMs: fc.integer({ min: 100, max: 60_000 }),
+    endedMs: fc.integer({ min: nowMs - 90_000, max: nowMs }),
   });
 
-  it("is the largest gap between checks that never leave room enough", () => {
-    const containers = [
-      checked("a", { agoMs: 500, everyMs: 3000 }),
-      checked("b", { agoMs: 2500, everyMs: 3000 }),
-    ];
-    const { waitMs, quietMs } = quietMoment(containers, nowMs);
-    expect(waitMs).toBeGreaterThan(0);
-    expect(quietMs).toBeGreaterThan(500);
-  });
-
-  it("is never less quiet than now, nor later than a period after half a minute", () => {
-    const any = fc.record({
-      agoMs: fc.integer({ min: 0, max: 40_000 }),
-      everyMs: fc.integer({ min: 1000, max: 60_000 }),
-      tookMs: fc.integer({ min: 0, max: 900 }),
-    });
+  it("is that of the check that comes first, and over when one is due", () => {
     fc.assert(
-      fc.property(fc.array(any, { minLength: 1, maxLength: 5 }), (checks) => {
-        const containers = checks.map((check, i) => checked(`s${i}`, check));
-        const due = checks.map(({ agoMs, everyMs }) => Math.max(everyMs - agoMs, 0));
-        const { waitMs, quietMs } = quietMoment(containers, nowMs);
-        expect(quietMs).toBeGreaterThanOrEqual(Math.min(...due));
-        expect(waitMs).toBeGreaterThanOrEqual(0);
-        expect(waitMs).toBeLessThan(92_000);
+      fc.property(fc.array(timer, { minLength: 1 }), (timers) => {
+        const each = timers.map((one) => quietMs([one], nowMs));
+        expect(quietMs(timers, nowMs)).toBe(Math.min(...each));
+        const due = timers.some(({ endedMs, intervalMs }) => endedMs + intervalMs <= nowMs);
+        expect(quietMs(timers, nowMs) === 0).toBe(due);
+      }),
+    );
+  });
+
+  it("is always long enough just after a check that is alone", () => {
+    fc.assert(
+      fc.property(timer, (one) => {
+        expect(quietMs([{ ...one, endedMs: nowMs }], nowMs)).toBeGreaterThanOrEqual(quietEnoughMs([one]));
       }),
     );
   });

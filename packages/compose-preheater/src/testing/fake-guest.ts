@@ -23,6 +23,8 @@ export interface FakeGuest extends Guest {
   readonly commands: string[];
   /** What docker inspect says from now on; whoever follows events hears of it. */
   show(...containers: InspectedContainer[]): void;
+  /** What docker events writes. */
+  event(line: string): void;
 }
 
 export interface FakeGuestOptions {
@@ -40,7 +42,10 @@ export function fakeGuest({ containers = [], answer }: FakeGuestOptions = {}): F
     commands,
     show(...next) {
       shown = next;
-      for (const follower of followers) follower("start");
+      for (const follower of followers) follower("start id");
+    },
+    event(line) {
+      for (const follower of followers) follower(line);
     },
     async exec(argv, { signal, onLine }) {
       signal.throwIfAborted();
