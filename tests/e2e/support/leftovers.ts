@@ -2,7 +2,7 @@ import { execFile } from "node:child_process";
 import { readdir, readFile, readlink } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { runtimeDirectoryOf } from "@sporelet/host";
+import { ownerOf, runtimeDirectoryOf } from "@sporelet/host";
 
 const run = promisify(execFile);
 
@@ -10,7 +10,7 @@ const run = promisify(execFile);
 export async function traces(home: string): Promise<string[]> {
   const found = await Promise.all([
     processes(home),
-    namespaces(),
+    namespaces(home),
     mounts(home),
     loops(home),
     files(home),
@@ -37,9 +37,14 @@ async function processes(home: string): Promise<string[]> {
   return lines;
 }
 
-async function namespaces(): Promise<string[]> {
-  const names = await readdir("/run/netns").catch(() => []);
-  return names.filter((name) => name.startsWith("spore-")).map((name) => `network namespace ${name}`);
+/** How many namespaces spored keeps ready; they are part of a running spored, and made anew in the background. */
+const spareNamespaces = 4;
+
+async function namespaces(home: string): Promise<string[]> {
+  const prefix = `spore-${ownerOf(home)}-`;
+  const names = (await readdir("/run/netns").catch(() => [])).filter((name) => name.startsWith(prefix));
+  if (names.length <= spareNamespaces) return [];
+  return [`${names.length - spareNamespaces} network namespaces more than are kept ready`];
 }
 
 async function mounts(home: string): Promise<string[]> {
