@@ -32,7 +32,7 @@ export interface BuildLog {
 export type BuildEvent = BuildStep | BuildLog;
 export type OnBuildEvent = (event: BuildEvent) => void;
 
-export const stepTitles: Record<StepId, string> = {
+const stepTitles: Record<StepId, string> = {
   kernel: "Kernel",
   initramfs: "Initramfs",
   rootfs: "Root file system",

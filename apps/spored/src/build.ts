@@ -5,6 +5,7 @@ import { SporeletError } from "@sporelet/errors";
 import { guestNetwork } from "@sporelet/host";
 import type { BuildEvent as StepEvent } from "@sporelet/snapshot-builder";
 import { normalizeReference, type StoredSnapshot } from "@sporelet/store";
+import type { Probe } from "@sporelet/vmm";
 import { createEventQueue } from "./event-queue.ts";
 import { snapshotMessage } from "./messages.ts";
 import type { Node } from "./node.ts";
@@ -59,9 +60,12 @@ interface BuildPlan {
 async function run(node: Node, { request, tag, layer, signal, onEvent }: BuildPlan): Promise<StoredSnapshot> {
   signal.throwIfAborted();
   // Loaded when it is needed: a spored that only resumes has no use for it.
-  const { buildLayer0, buildSnapshot } = await import("@sporelet/snapshot-builder");
+  const { buildLayer0, buildSnapshot, loadProject } = await import("@sporelet/snapshot-builder");
   const { store, vmm, runtimeDirectory } = node;
   const noCache = request.noCache;
+  // What cannot be built is said before anything is fetched or made.
+  if (layer > 0) await loadProject(request.path);
+  requireVmm(await node.probes.get());
   // Which accelerator works can only be told by running a guest.
   const guest = await buildLayer0({ store, noCache, signal, onEvent });
   const probe = await node.probes.best(guest);
@@ -87,6 +91,17 @@ async function run(node: Node, { request, tag, layer, signal, onEvent }: BuildPl
     onEvent: (event) => {
       if (event.case === "log" || !alreadyTold.has(event.id)) onEvent(event);
     },
+  });
+}
+
+function requireVmm({ driver, version, problems: [problem] }: Probe): void {
+  if (version !== undefined) return;
+  throw new SporeletError({
+    code: "unsupported",
+    operation: "build a machine",
+    subject: `with ${driver}`,
+    reason: problem?.finding ?? "it does not work on this host",
+    hint: problem?.remedy ?? "sporectl doctor",
   });
 }
 

@@ -79,7 +79,9 @@ async function openNode(home: string, options: { activity: Activity; log: Log; s
   });
   const runtimeDirectory = await makeRuntimeDirectory(home);
   const store = await openStore({ root: volume.path });
-  const vmm = createQemu();
+  // SPORELET_QEMU names another QEMU than the one in PATH.
+  const { SPORELET_QEMU: binary } = process.env;
+  const vmm = createQemu(binary ? { binary } : {});
   const networks = createNetworks({ owner: ownerOf(home) });
   undo.use(networks);
   const node: Node = {

@@ -1,6 +1,6 @@
 /** Whether a project's containers are up, from what `docker inspect` says of them. Pure. */
 
-export interface HealthcheckRun {
+interface HealthcheckRun {
   ExitCode: number;
   Output: string;
   /** RFC 3339, the guest's clock. */

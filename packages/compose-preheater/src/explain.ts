@@ -58,7 +58,7 @@ export async function explainFailure(context: FailureContext, failure: Failure):
 }
 
 /** Whether the guest ran out of something, whatever failed because of it. Pure. */
-export function resourceProblem(
+function resourceProblem(
   logs: Record<string, string>,
 ): { reason: string; hint: string; log: string } | undefined {
   const kernel = logs["console.log"] ?? "";

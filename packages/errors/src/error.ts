@@ -104,7 +104,11 @@ function classify(error: unknown): { code: ErrorCode; reason: string; hint?: str
   switch (code) {
     case "ENOSPC":
     case "EDQUOT":
-      return { code: "resource_exhausted", reason: `no space left on the disk${at}`, hint: "free some space" };
+      return {
+        code: "resource_exhausted",
+        reason: `no space left on the disk${at}`,
+        hint: "free some space",
+      };
     case "ENOMEM":
       return { code: "resource_exhausted", reason: "the host has too little free memory" };
     case "EACCES":

@@ -5,7 +5,10 @@
 export function nearest(name: string, candidates: Iterable<string>, limit = 3): string[] {
   const farthest = Math.max(1, Math.floor(name.length / 3));
   return [...new Set(candidates)]
-    .map((candidate) => ({ candidate, distance: candidate.startsWith(name) ? 0 : editDistance(name, candidate) }))
+    .map((candidate) => ({
+      candidate,
+      distance: candidate.startsWith(name) ? 0 : editDistance(name, candidate),
+    }))
     .filter(({ distance }) => distance <= farthest)
     .sort((a, b) => a.distance - b.distance || a.candidate.localeCompare(b.candidate))
     .slice(0, limit)

@@ -75,7 +75,10 @@ async function files(home: string): Promise<string[]> {
   ];
 }
 
+/** The host's table serves all homes: it is left over when no namespace of any of them is there. */
 async function tables(): Promise<string[]> {
+  const names = await readdir("/run/netns").catch(() => []);
+  if (names.some((name) => name.startsWith("spore-"))) return [];
   const { stdout } = await run("nft", ["list", "tables"]).catch(() => ({ stdout: "" }));
   return stdout.split("\n").filter((line) => line.includes("sporelet"));
 }

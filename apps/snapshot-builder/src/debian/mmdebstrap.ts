@@ -27,7 +27,7 @@ export interface BootstrapOptions {
 }
 
 /** Documentation and translations: of no use in a guest that nobody logs into. */
-export const needless = [
+const needless = [
   "/usr/share/doc/*",
   "/usr/share/man/*",
   "/usr/share/info/*",

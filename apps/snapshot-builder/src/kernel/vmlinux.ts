@@ -7,7 +7,7 @@
  */
 import { SporeletError } from "@sporelet/errors";
 
-export type Compression = "gzip" | "xz" | "lz4" | "zstd" | "none";
+type Compression = "gzip" | "xz" | "lz4" | "zstd" | "none";
 
 export interface Payload {
   compression: Compression;

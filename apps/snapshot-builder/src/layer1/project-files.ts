@@ -8,12 +8,12 @@ import type { Project } from "../project/load.ts";
 import { composeSettings } from "../rootfs/content.ts";
 
 /** Where the project lies in the guest; relative bind mounts are relative to it. */
-export function guestDirectory(project: Pick<Project, "name">): string {
+function guestDirectory(project: Pick<Project, "name">): string {
   return `/srv/${project.name}`;
 }
 
 /** docker-compose 1.29 does not know `name:`, which newer files have. The project's name is given otherwise. */
-export function composeText(text: string): string {
+function composeText(text: string): string {
   const document = parseDocument(text);
   if (!document.has("name")) return text;
   document.delete("name");

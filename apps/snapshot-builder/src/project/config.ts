@@ -15,7 +15,7 @@ export interface ProjectConfig {
   timeouts: { upMs: number; healthyMs: number; hookMs: number };
 }
 
-export interface MachineConfig {
+interface MachineConfig {
   cpus: number;
   memoryBytes: number;
   diskBytes: number;

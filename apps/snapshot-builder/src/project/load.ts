@@ -25,7 +25,7 @@ export interface Project {
   files: ProjectFile[];
 }
 
-export type ProjectFile = { path: string; mode: number } & (
+type ProjectFile = { path: string; mode: number } & (
   | { type: "file"; digest: string; sizeBytes: number }
   | { type: "directory" }
   | { type: "symlink"; target: string }
@@ -112,7 +112,7 @@ async function firstExisting(directory: string, names: readonly string[]): Promi
 }
 
 /** Compose's rule: lower case, and nothing but letters, digits, dash and underscore. */
-export function projectName(text: string): string {
+function projectName(text: string): string {
   const name = text
     .toLowerCase()
     .replaceAll(/[^a-z0-9_-]/g, "")

@@ -52,7 +52,7 @@ export function kernelArguments(layer0: Pick<Layer0, "arguments">, disks: number
 }
 
 /** The shape of a machine with these disks and that network. */
-export function shapeOf(options: Pick<GuestMachineOptions, "shape" | "disks" | "network">): MachineShape {
+function shapeOf(options: Pick<GuestMachineOptions, "shape" | "disks" | "network">): MachineShape {
   return {
     ...options.shape,
     disks: options.disks.length,

@@ -50,8 +50,11 @@ export async function probeQemu(
   for (const accelerator of ["kvm", "tcg"] as const) {
     if (guest === undefined || outcomes[accelerator] !== undefined || !accelerators.includes(accelerator))
       continue;
-    outcomes[accelerator] = await tryGuest(vmm, accelerator, guest, signal);
-    if (cache !== undefined) await writeFileAtomic(cache, JSON.stringify(outcomes));
+    const outcome = await tryGuest(vmm, accelerator, guest, signal);
+    outcomes[accelerator] = outcome;
+    // Software emulation fails for want of time only: an overloaded moment must not be remembered.
+    const lasting = accelerator === "kvm" || outcome === "works";
+    if (cache !== undefined && lasting) await writeFileAtomic(cache, JSON.stringify(outcomes));
   }
   return { driver: "qemu", version, binary, ...judge(outcomes, accelerators) };
 }
