@@ -18,6 +18,7 @@ export default defineConfig({
         extends: true,
         test: {
           name: "e2e",
+          globalSetup: "tests/e2e/support/global.ts",
           include: ["tests/e2e/**/*.spec.ts"],
           fileParallelism: false,
           testTimeout: 300_000,
