@@ -26,7 +26,9 @@ export interface Failure {
 
 const tailLines = 25;
 /** Looking at a guest that fails must not take as long as the failure. */
-const lookTimeoutMs = 30_000;
+export const lookTimeoutMs = 30_000;
+/** A machine that is merely short of page cache stays far below. */
+const thrashingPercent = 25;
 const dockerdLog = "/var/log/sporelet/dockerd.log";
 
 export async function explainFailure(context: FailureContext, failure: Failure): Promise<SporeletError> {
@@ -71,6 +73,16 @@ function resourceProblem(
       log: kernel,
     };
   }
+  // Linux: Documentation/accounting/psi.rst. Time in which nothing ran because everything waited for memory:
+  // programs are read from the disk again and again, and nothing is killed.
+  const stalled = Number(/^full .*avg60=([\d.]+)/m.exec(logs["memory-pressure.log"] ?? "")?.[1] ?? 0);
+  if (stalled > thrashingPercent) {
+    return {
+      reason: `the machine has too little memory: it spends ${Math.round(stalled)} % of its time waiting for it`,
+      hint: "give it more in sporelet.yaml (machine: memory)",
+      log: kernel,
+    };
+  }
   for (const log of Object.values(logs)) {
     if (/no space left on device/i.test(log)) {
       return {
@@ -88,6 +100,7 @@ async function gatherLogs(context: FailureContext, signal: AbortSignal): Promise
   const { guest, project } = context;
   const logs: Record<string, string> = { "console.log": await context.console().catch(() => "") };
   try {
+    logs["memory-pressure.log"] = (await guest.exec(["cat", "/proc/pressure/memory"], { signal })).stdout;
     logs["dockerd.log"] = (await guest.exec(["tail", "-n", "1000", dockerdLog], { signal })).stdout;
     const containers = await inspectProject(guest, project, signal);
     for (const container of containers) {

@@ -131,6 +131,20 @@ describe("preheating a project", () => {
     expect(error.reason).toContain("too little memory: the kernel killed python3");
   });
 
+  it("names memory when the guest does nothing but wait for it", async () => {
+    const { run } = setUp({
+      answer: (argv) => {
+        if (argv[0] === "compose") return { code: 1, stderr: "timed out\n" };
+        const stdout =
+          "some avg10=90.00 avg60=88.00 avg300=9 total=1\nfull avg10=70.00 avg60=61.20 avg300=9 total=1\n";
+        return argv[1] === "/proc/pressure/memory" ? { stdout } : undefined;
+      },
+    });
+    const error = await failure(run);
+    expect(error.code).toBe("resource_exhausted");
+    expect(error.reason).toContain("too little memory: it spends 61 % of its time");
+  });
+
   it("names the disk when it is full", async () => {
     const { run } = setUp({
       answer: (argv) =>

@@ -5,7 +5,7 @@
 import { SporeletError } from "@sporelet/errors";
 import { type InspectedContainer, judge, serviceOf } from "./containers.ts";
 import { inspectProject } from "./docker.ts";
-import { explainFailure, type FailureContext } from "./explain.ts";
+import { explainFailure, type FailureContext, lookTimeoutMs } from "./explain.ts";
 import type { Guest } from "./guest.ts";
 import { warmHttp } from "./http.ts";
 import { settle } from "./settle.ts";
@@ -124,7 +124,9 @@ async function notUp(
 ): Promise<unknown> {
   if (error instanceof NotUp) return explainFailure(context, fromVerdict(error.verdict));
   if (context.signal.aborted || !limit.aborted) return error;
-  const verdict = judge(await inspectProject(context.guest, context.project, context.signal).catch(() => []));
+  // A guest that is short of something takes its time to answer, too.
+  const look = AbortSignal.any([context.signal, AbortSignal.timeout(lookTimeoutMs)]);
+  const verdict = judge(await inspectProject(context.guest, context.project, look).catch(() => []));
   const seconds = (wanted === "healthy" ? context.timeouts.healthyMs : context.timeouts.upMs) / 1000;
   const [slow] = verdict.waiting;
   const who = slow === undefined ? "docker-compose up" : `the service ${serviceOf(slow.container)}`;

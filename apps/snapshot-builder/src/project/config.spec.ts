@@ -75,7 +75,7 @@ timeouts: { up: 5m, healthy: 90s, hook: 500ms }
 
   it.each([
     ["machine: { memory: 1 gigabyte }", "1:20", "a size"],
-    ["machine: { memory: 64MiB }", "1:20", "less than the 128MiB"],
+    ["machine: { memory: 64MiB }", "1:20", "less than the 256MiB"],
     ["machine: { disk: 64MiB }", "1:18", "less than the 1024MiB"],
     ["machine: { cpus: 0 }", "1:18", "from 1 to 64"],
     ["machine: [1]", "1:10", "a mapping"],

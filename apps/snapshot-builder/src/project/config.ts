@@ -51,8 +51,8 @@ export interface PackageImage {
 const MiB = 1024 ** 2;
 /** The root file system and room for images. */
 export const minDiskBytes = 1024 * MiB;
-/** Less than this and dockerd, containerd and the page cache of Layer 1 do not fit. */
-const minMemoryBytes = 128 * MiB;
+/** With 160 MiB docker-compose did not get a container created within five minutes. */
+const minMemoryBytes = 256 * MiB;
 
 export const defaultConfig: ProjectConfig = {
   machine: { cpus: 1, memoryBytes: 1024 * MiB, diskBytes: 4096 * MiB },
