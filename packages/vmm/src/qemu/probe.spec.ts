@@ -37,15 +37,16 @@ it("refuses a QEMU that is too old", async () => {
   expect(problems[0]?.finding).toBe("QEMU 6.2.0 is too old: 7.0 is needed");
 });
 
-it("reports an accelerator that does not run a guest, remembers that, and leaves nothing behind", async () => {
+it("reports an accelerator that does not run a guest, and tries software emulation again the next time", async () => {
   await using directory = await temporaryDirectory();
   const vmm = createQemu({ binary: await fakeQemu(directory.path, "9.9.9") });
   const cacheDirectory = directory.path;
   const first = await vmm.probe({ cacheDirectory, guest: { kernel: "/k", initramfs: "/i" } });
   expect(first).toMatchObject({ version: expect.stringMatching(/^9\.9\.9 machine \d+$/), accelerators: [] });
   expect(first.problems).toContainEqual({ finding: "TCG: QEMU ended with exit code 1" });
-  expect(await vmm.probe({ cacheDirectory })).toEqual(first);
-  expect((await readdir(directory.path)).filter((name) => name.endsWith(".json"))).toHaveLength(1);
+  // Nothing but an overloaded host makes it fail: that is not remembered, and nothing is left behind.
+  expect(await vmm.probe({ cacheDirectory })).toMatchObject({ accelerators: ["tcg"] });
+  expect(await readdir(directory.path)).toEqual(["qemu"]);
 });
 
 it("says what went wrong when a machine's program is missing or fails, and takes its memory file away", async () => {
