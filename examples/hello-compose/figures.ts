@@ -2,6 +2,10 @@
 export interface Figures {
   /** From the boot command to the first HTTP response. */
   coldBootMs: number;
+  /** When that was measured: in this run, or in the earlier one that measured the same snapshot. */
+  coldBootAt: string;
+  /** Digest of the snapshot that all of this is about. */
+  snapshot: string;
   /** In the order of their start. */
   resumes: {
     /** From the arrival of the request at spored to a unique, reachable clone. */
@@ -21,7 +25,9 @@ export const cloneCount = 3;
 /** The figures as a table for people. */
 export function table(figures: Figures): string {
   const ms = (value: number): string => `${value.toFixed(0)} ms`;
-  const rows: [string, string][] = [["cold boot to first response", ms(figures.coldBootMs)]];
+  const rows: [string, string][] = [
+    ["cold boot to first response", `${ms(figures.coldBootMs)}  (measured ${figures.coldBootAt})`],
+  ];
   for (const [i, { readyMs, firstResponseMs, stages }] of figures.resumes.entries()) {
     const parts = `slot ${ms(stages.slot)}, load ${ms(stages.load)}, agent ${ms(stages.agent)}, ready ${ms(stages.ready)}`;
     rows.push([`clone ${i + 1}: resume to ready`, `${ms(readyMs)}  (${parts})`]);
