@@ -11,7 +11,7 @@ deb [arch=amd64 signed-by=/k.gpg] http://mirror/debian bookworm main contrib # o
 deb http://mirror/debian bookworm-updates main
 deb http://mirror/debian trixie main
 deb-src http://mirror/debian bookworm main
-deb https://elsewhere.invalid/apt cloud-sdk-bookworm main
+deb https://elsewhere/apt sdk-bookworm main
 `;
     expect(fromList(text)).toEqual([
       "deb [signed-by=/k.gpg] http://mirror/debian bookworm main contrib",
@@ -40,17 +40,19 @@ Components: main
     ]);
   });
 
-  it("are Debian's own on a host of another release", async () => {
+  it("are asked for on a host of another release, where a disabled file does not count", async () => {
     const directory = await mkdtemp(join(tmpdir(), "sporelet-apt-"));
     try {
       await mkdir(join(directory, "sources.list.d"));
       await writeFile(join(directory, "sources.list"), "deb http://mirror/debian trixie main\n");
-      expect(await guestSources(directory)).toHaveLength(3);
-      await writeFile(
-        join(directory, "sources.list.d/x.list.disabled"),
-        "deb http://mirror/ bookworm main\n",
-      );
-      expect((await guestSources(directory))[0]).toContain("http://mirror.invalid/debian bookworm main");
+      const entry = "deb http://mirror/debian bookworm main\n";
+      await writeFile(join(directory, "sources.list.d/x.list.disabled"), entry);
+      await expect(guestSources(directory)).rejects.toMatchObject({
+        code: "unsupported",
+        hint: expect.stringContaining("Suites: bookworm"),
+      });
+      await writeFile(join(directory, "sources.list.d/x.list"), entry);
+      expect(await guestSources(directory)).toHaveLength(1);
     } finally {
       await rm(directory, { recursive: true });
     }

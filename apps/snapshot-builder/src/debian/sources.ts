@@ -1,21 +1,20 @@
 /**
  * Which archive the guest's packages come from: the one that the host itself uses for that release, mirrors
- * and keys included, else Debian's own.
+ * and keys included.
  */
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { SporeletError } from "@sporelet/errors";
 
 /** Debian 12: containerd 1.6, dockerd 20.10, docker-compose 1.29. */
 export const suite = "bookworm";
 
 const archiveKeyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
-const defaultSources = [
-  `deb [signed-by=${archiveKeyring}] http://mirror.invalid/debian ${suite} main`,
-  `deb [signed-by=${archiveKeyring}] http://mirror.invalid/debian ${suite}-updates main`,
-  `deb [signed-by=${archiveKeyring}] http://mirror.invalid/debian-security ${suite}-security main`,
-];
 
-/** @returns lines of a sources.list for `suite` and its updates */
+/**
+ * @returns lines of a sources.list for `suite` and its updates
+ * @throws SporeletError `unsupported` when this host's apt has no source of that release
+ */
 export async function guestSources(aptDirectory = "/etc/apt"): Promise<string[]> {
   const parts = join(aptDirectory, "sources.list.d");
   const names = await readdir(parts).catch(() => []);
@@ -27,7 +26,14 @@ export async function guestSources(aptDirectory = "/etc/apt"): Promise<string[]>
     else if (path.endsWith(".sources")) lines.push(...fromDeb822(text));
   }
   // Without the release itself its updates are of no use.
-  return lines.some((line) => line.includes(` ${suite} `)) ? lines : defaultSources;
+  if (lines.some((line) => line.includes(` ${suite} `))) return lines;
+  throw new SporeletError({
+    code: "unsupported",
+    operation: "find packages for the guest in",
+    subject: aptDirectory,
+    reason: `this host's apt has no source for Debian's ${suite}, which guests are made of`,
+    hint: `add one to ${parts}: the host's own mirror with "Suites: ${suite}", or a "deb" line for it`,
+  });
 }
 
 const wanted = [suite, `${suite}-updates`, `${suite}-security`];
