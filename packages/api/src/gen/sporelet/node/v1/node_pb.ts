@@ -18,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sporelet/node/v1/node.proto.
  */
 export const file_sporelet_node_v1_node: GenFile = /*@__PURE__*/
-  fileDesc("ChtzcG9yZWxldC9ub2RlL3YxL25vZGUucHJvdG8SEHNwb3JlbGV0Lm5vZGUudjEiagoLRXJyb3JEZXRhaWwSDAoEY29kZRgBIAEoCRIRCglvcGVyYXRpb24YAiABKAkSDwoHc3ViamVjdBgDIAEoCRIOCgZyZWFzb24YBCABKAkSDAoEaGludBgFIAEoCRILCgNsb2cYBiABKAkiBwoFRW1wdHkiFQoFQ2h1bmsSDAoEZGF0YRgBIAEoDCI9Cg9WZXJzaW9uUmVzcG9uc2USDwoHdmVyc2lvbhgBIAEoCRILCgNwaWQYAiABKAUSDAoEaG9tZRgDIAEoCSIsChNTaHV0ZG93bk5vZGVSZXF1ZXN0EhUKDXN0b3BfbWFjaGluZXMYASABKAgiOQoORG9jdG9yUmVzcG9uc2USJwoGY2hlY2tzGAEgAygLMhcuc3BvcmVsZXQubm9kZS52MS5DaGVjayJTCgVDaGVjaxIKCgJpZBgBIAEoCRINCgV0aXRsZRgCIAEoCRIOCgZzdGF0dXMYAyABKAkSDwoHZmluZGluZxgEIAEoCRIOCgZyZW1lZHkYBSABKAkiXgoMQnVpbGRSZXF1ZXN0EgwKBHBhdGgYASABKAkSCwoDdGFnGAIgASgJEg0KBWxheWVyGAMgASgNEhAKCG5vX2NhY2hlGAQgASgIEhIKCnRpbWVvdXRfbXMYBSABKA0imwEKCkJ1aWxkRXZlbnQSKwoEc3RlcBgBIAEoCzIbLnNwb3JlbGV0Lm5vZGUudjEuQnVpbGRTdGVwSAASKQoDbG9nGAIgASgLMhouc3BvcmVsZXQubm9kZS52MS5CdWlsZExvZ0gAEiwKBnJlc3VsdBgDIAEoCzIaLnNwb3JlbGV0Lm5vZGUudjEuU25hcHNob3RIAEIHCgVldmVudCJrCglCdWlsZFN0ZXASCgoCaWQYASABKAkSDQoFdGl0bGUYAiABKAkSDQoFc3RhdGUYAyABKAkSEAoIZnJhY3Rpb24YBCABKAESEgoKZWxhcHNlZF9tcxgFIAEoARIOCgZkZXRhaWwYBiABKAkiKAoIQnVpbGRMb2cSDgoGc291cmNlGAEgASgJEgwKBGxpbmUYAiABKAkiQAoLUG9ydE1hcHBpbmcSDAoEaG9zdBgBIAEoDRINCgVndWVzdBgCIAEoDRIUCgxob3N0X2FkZHJlc3MYAyABKAki7QEKClJ1blJlcXVlc3QSEAoIc25hcHNob3QYASABKAkSDAoEbmFtZRgCIAEoCRINCgVjb3VudBgDIAEoDRIsCgVwb3J0cxgEIAMoCzIdLnNwb3JlbGV0Lm5vZGUudjEuUG9ydE1hcHBpbmcSMgoDZW52GAUgAygLMiUuc3BvcmVsZXQubm9kZS52MS5SdW5SZXF1ZXN0LkVudkVudHJ5Eg4KBnJlbW92ZRgGIAEoCBISCgp0aW1lb3V0X21zGAcgASgNGioKCEVudkVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEi4AEKC0Jvb3RSZXF1ZXN0EhAKCHNuYXBzaG90GAEgASgJEgwKBG5hbWUYAiABKAkSLAoFcG9ydHMYAyADKAsyHS5zcG9yZWxldC5ub2RlLnYxLlBvcnRNYXBwaW5nEjMKA2VudhgEIAMoCzImLnNwb3JlbGV0Lm5vZGUudjEuQm9vdFJlcXVlc3QuRW52RW50cnkSDgoGcmVtb3ZlGAUgASgIEhIKCnRpbWVvdXRfbXMYBiABKA0aKgoIRW52RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJRCghSdW5FdmVudBIqCgVyZWFkeRgBIAEoCzIZLnNwb3JlbGV0Lm5vZGUudjEuTWFjaGluZUgAEhAKBm5vdGljZRgCIAEoCUgAQgcKBWV2ZW50Ih0KCk1hY2hpbmVSZWYSDwoHbWFjaGluZRgBIAEoCSKABAoHTWFjaGluZRIKCgJpZBgBIAEoCRIMCgRuYW1lGAIgASgJEg0KBXN0YXRlGAMgASgJEhAKCHNuYXBzaG90GAQgASgJEhcKD3NuYXBzaG90X2RpZ2VzdBgFIAEoCRILCgNwaWQYBiABKAUSLAoFcG9ydHMYByADKAsyHS5zcG9yZWxldC5ub2RlLnYxLlBvcnRNYXBwaW5nEioKB3RpbWluZ3MYCCABKAsyGS5zcG9yZWxldC5ub2RlLnYxLlRpbWluZ3MSKwoHY3JlYXRlZBgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDgoGb3JpZ2luGAogASgJEgsKA3ZtbRgLIAEoCRITCgthY2NlbGVyYXRvchgMIAEoCRIUCgxtZW1vcnlfYnl0ZXMYDSABKAQSDAoEY3B1cxgOIAEoDRISCgpkaXNrX2J5dGVzGA8gASgEEg8KB25ldHdvcmsYECABKAkSDQoFbmV0bnMYESABKAkSEQoJZGlyZWN0b3J5GBIgASgJEhIKCmRpc2tfY2xvbmUYEyABKAkSEAoIaG9zdG5hbWUYFCABKAkSEgoKbWFjaGluZV9pZBgVIAEoCRIVCg1nZW5lcmF0aW9uX2lkGBYgASgJEg8KB2ZhaWx1cmUYFyABKAkSDgoGcmVtb3ZlGBggASgIImcKB1RpbWluZ3MSEAoIcmVhZHlfbXMYASABKAESDwoHc2xvdF9tcxgCIAEoARIPCgdsb2FkX21zGAMgASgBEhAKCGFnZW50X21zGAQgASgBEhYKDnJlYWR5X3N0YWdlX21zGAUgASgBIkMKFExpc3RNYWNoaW5lc1Jlc3BvbnNlEisKCG1hY2hpbmVzGAEgAygLMhkuc3BvcmVsZXQubm9kZS52MS5NYWNoaW5lIjIKC1N0b3BSZXF1ZXN0Eg8KB21hY2hpbmUYASABKAkSEgoKdGltZW91dF9tcxgCIAEoDSI2ChRSZW1vdmVNYWNoaW5lUmVxdWVzdBIPCgdtYWNoaW5lGAEgASgJEg0KBWZvcmNlGAIgASgIIjUKDFN0YXRzUmVxdWVzdBIQCghtYWNoaW5lcxgBIAMoCRITCgtpbnRlcnZhbF9tcxgCIAEoDSJBCg1TdGF0c1Jlc3BvbnNlEjAKCG1hY2hpbmVzGAEgAygLMh4uc3BvcmVsZXQubm9kZS52MS5NYWNoaW5lU3RhdHMimwIKDE1hY2hpbmVTdGF0cxIKCgJpZBgBIAEoCRIMCgRuYW1lGAIgASgJEg4KBmNwdV9tcxgDIAEoARIRCgljcHVfc2hhcmUYBCABKAESEQoJcnNzX2J5dGVzGAUgASgEEhEKCXBzc19ieXRlcxgGIAEoBBIVCg1wcml2YXRlX2J5dGVzGAcgASgEEhIKCmRpc2tfYnl0ZXMYCCABKAQSIAoYZ3Vlc3RfbWVtb3J5X3RvdGFsX2J5dGVzGAkgASgEEiQKHGd1ZXN0X21lbW9yeV9hdmFpbGFibGVfYnl0ZXMYCiABKAQSEwoLZ3Vlc3RfbG9hZDEYCyABKAESEQoJdXB0aW1lX21zGAwgASgDEg0KBXN0YXRlGA0gASgJIskBCgtFeGVjUmVxdWVzdBIsCgVzdGFydBgBIAEoCzIbLnNwb3JlbGV0Lm5vZGUudjEuRXhlY1N0YXJ0SAASDwoFc3RkaW4YAiABKAxIABIuCgtjbG9zZV9zdGRpbhgDIAEoCzIXLnNwb3JlbGV0Lm5vZGUudjEuRW1wdHlIABIuCgZyZXNpemUYBCABKAsyHC5zcG9yZWxldC5ub2RlLnYxLldpbmRvd1NpemVIABIQCgZzaWduYWwYBSABKAVIAEIJCgdyZXF1ZXN0IusBCglFeGVjU3RhcnQSDwoHbWFjaGluZRgBIAEoCRIMCgRhcmd2GAIgAygJEjEKA2VudhgDIAMoCzIkLnNwb3JlbGV0Lm5vZGUudjEuRXhlY1N0YXJ0LkVudkVudHJ5EhkKEXdvcmtpbmdfZGlyZWN0b3J5GAQgASgJEgwKBHVzZXIYBSABKAkSCwoDdHR5GAYgASgIEioKBHNpemUYByABKAsyHC5zcG9yZWxldC5ub2RlLnYxLldpbmRvd1NpemUaKgoIRW52RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASIrCgpXaW5kb3dTaXplEg8KB2NvbHVtbnMYASABKA0SDAoEcm93cxgCIAEoDSJ5CgxFeGVjUmVzcG9uc2USDQoDcGlkGAEgASgFSAASEAoGc3Rkb3V0GAIgASgMSAASEAoGc3RkZXJyGAMgASgMSAASKgoEZXhpdBgEIAEoCzIaLnNwb3JlbGV0Lm5vZGUudjEuRXhlY0V4aXRIAEIKCghyZXNwb25zZSIoCghFeGVjRXhpdBIMCgRjb2RlGAEgASgFEg4KBnNpZ25hbBgCIAEoBSIvCg5SZWFkVGFyUmVxdWVzdBIPCgdtYWNoaW5lGAEgASgJEgwKBHBhdGgYAiABKAkiXgoPV3JpdGVUYXJSZXF1ZXN0EjAKBXN0YXJ0GAEgASgLMh8uc3BvcmVsZXQubm9kZS52MS5Xcml0ZVRhclN0YXJ0SAASDgoEZGF0YRgCIAEoDEgAQgkKB3JlcXVlc3QiMwoNV3JpdGVUYXJTdGFydBIPCgdtYWNoaW5lGAEgASgJEhEKCWRpcmVjdG9yeRgCIAEoCSIwCg9TdGF0RmlsZVJlcXVlc3QSDwoHbWFjaGluZRgBIAEoCRIMCgRwYXRoGAIgASgJIkMKEFN0YXRGaWxlUmVzcG9uc2USDgoGZXhpc3RzGAEgASgIEhEKCWRpcmVjdG9yeRgCIAEoCBIMCgRzaXplGAMgASgEIkwKC0xvZ3NSZXF1ZXN0Eg8KB21hY2hpbmUYASABKAkSDgoGc291cmNlGAIgASgJEg4KBmZvbGxvdxgDIAEoCBIMCgR0YWlsGAQgASgNIkQKFUNyZWF0ZVNuYXBzaG90UmVxdWVzdBIPCgdtYWNoaW5lGAEgASgJEgsKA3RhZxgCIAEoCRINCgVmb3JjZRgDIAEoCCIfCgtTbmFwc2hvdFJlZhIQCghzbmFwc2hvdBgBIAEoCSLtAwoIU25hcHNob3QSDgoGZGlnZXN0GAEgASgJEgwKBHRhZ3MYAiADKAkSKwoHY3JlYXRlZBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDQoFbGF5ZXIYBCABKA0SDgoGcGFyZW50GAUgASgJEgsKA3ZtbRgGIAEoCRITCgt2bW1fdmVyc2lvbhgHIAEoCRITCgthY2NlbGVyYXRvchgIIAEoCRIRCgljcHVfbW9kZWwYCSABKAkSDgoGa2VybmVsGAogASgJEhUKDWFnZW50X3ZlcnNpb24YCyABKAkSFAoMbWVtb3J5X2J5dGVzGAwgASgEEhkKEW1lbW9yeV91c2VkX2J5dGVzGA0gASgEEhIKCmRpc2tfYnl0ZXMYDiABKAQSFwoPZGlza191c2VkX2J5dGVzGA8gASgEEgwKBGNwdXMYECABKA0SLAoFcG9ydHMYESADKAsyHS5zcG9yZWxldC5ub2RlLnYxLlBvcnRNYXBwaW5nEhAKCHNlcnZpY2VzGBIgAygJEhEKCWRpcmVjdG9yeRgTIAEoCRIQCghwYXVzZV9tcxgUIAEoARITCgtjb25maWdfanNvbhgVIAEoCRIOCgZzb3VyY2UYFiABKAkSEAoIdmVyaWZpZWQYFyABKAgiRgoVTGlzdFNuYXBzaG90c1Jlc3BvbnNlEi0KCXNuYXBzaG90cxgBIAMoCzIaLnNwb3JlbGV0Lm5vZGUudjEuU25hcHNob3QiOAoVUmVtb3ZlU25hcHNob3RSZXF1ZXN0EhAKCHNuYXBzaG90GAEgASgJEg0KBWZvcmNlGAIgASgIIjsKFlJlbW92ZVNuYXBzaG90UmVzcG9uc2USEAoIdW50YWdnZWQYASADKAkSDwoHZGVsZXRlZBgCIAMoCTKUDgoLTm9kZVNlcnZpY2USRQoHVmVyc2lvbhIXLnNwb3JlbGV0Lm5vZGUudjEuRW1wdHkaIS5zcG9yZWxldC5ub2RlLnYxLlZlcnNpb25SZXNwb25zZRJOCgxTaHV0ZG93bk5vZGUSJS5zcG9yZWxldC5ub2RlLnYxLlNodXRkb3duTm9kZVJlcXVlc3QaFy5zcG9yZWxldC5ub2RlLnYxLkVtcHR5EkMKBkRvY3RvchIXLnNwb3JlbGV0Lm5vZGUudjEuRW1wdHkaIC5zcG9yZWxldC5ub2RlLnYxLkRvY3RvclJlc3BvbnNlEjoKBlNldHRsZRIXLnNwb3JlbGV0Lm5vZGUudjEuRW1wdHkaFy5zcG9yZWxldC5ub2RlLnYxLkVtcHR5EkcKBUJ1aWxkEh4uc3BvcmVsZXQubm9kZS52MS5CdWlsZFJlcXVlc3QaHC5zcG9yZWxldC5ub2RlLnYxLkJ1aWxkRXZlbnQwARJBCgNSdW4SHC5zcG9yZWxldC5ub2RlLnYxLlJ1blJlcXVlc3QaGi5zcG9yZWxldC5ub2RlLnYxLlJ1bkV2ZW50MAESQwoEQm9vdBIdLnNwb3JlbGV0Lm5vZGUudjEuQm9vdFJlcXVlc3QaGi5zcG9yZWxldC5ub2RlLnYxLlJ1bkV2ZW50MAESTwoMTGlzdE1hY2hpbmVzEhcuc3BvcmVsZXQubm9kZS52MS5FbXB0eRomLnNwb3JlbGV0Lm5vZGUudjEuTGlzdE1hY2hpbmVzUmVzcG9uc2USSQoOSW5zcGVjdE1hY2hpbmUSHC5zcG9yZWxldC5ub2RlLnYxLk1hY2hpbmVSZWYaGS5zcG9yZWxldC5ub2RlLnYxLk1hY2hpbmUSQAoFUGF1c2USHC5zcG9yZWxldC5ub2RlLnYxLk1hY2hpbmVSZWYaGS5zcG9yZWxldC5ub2RlLnYxLk1hY2hpbmUSQgoHVW5wYXVzZRIcLnNwb3JlbGV0Lm5vZGUudjEuTWFjaGluZVJlZhoZLnNwb3JlbGV0Lm5vZGUudjEuTWFjaGluZRJACgRTdG9wEh0uc3BvcmVsZXQubm9kZS52MS5TdG9wUmVxdWVzdBoZLnNwb3JlbGV0Lm5vZGUudjEuTWFjaGluZRJQCg1SZW1vdmVNYWNoaW5lEiYuc3BvcmVsZXQubm9kZS52MS5SZW1vdmVNYWNoaW5lUmVxdWVzdBoXLnNwb3JlbGV0Lm5vZGUudjEuRW1wdHkSSgoFU3RhdHMSHi5zcG9yZWxldC5ub2RlLnYxLlN0YXRzUmVxdWVzdBofLnNwb3JlbGV0Lm5vZGUudjEuU3RhdHNSZXNwb25zZTABEkkKBEV4ZWMSHS5zcG9yZWxldC5ub2RlLnYxLkV4ZWNSZXF1ZXN0Gh4uc3BvcmVsZXQubm9kZS52MS5FeGVjUmVzcG9uc2UoATABEkYKB1JlYWRUYXISIC5zcG9yZWxldC5ub2RlLnYxLlJlYWRUYXJSZXF1ZXN0Ghcuc3BvcmVsZXQubm9kZS52MS5DaHVuazABEkgKCFdyaXRlVGFyEiEuc3BvcmVsZXQubm9kZS52MS5Xcml0ZVRhclJlcXVlc3QaFy5zcG9yZWxldC5ub2RlLnYxLkVtcHR5KAESUQoIU3RhdEZpbGUSIS5zcG9yZWxldC5ub2RlLnYxLlN0YXRGaWxlUmVxdWVzdBoiLnNwb3JlbGV0Lm5vZGUudjEuU3RhdEZpbGVSZXNwb25zZRJACgRMb2dzEh0uc3BvcmVsZXQubm9kZS52MS5Mb2dzUmVxdWVzdBoXLnNwb3JlbGV0Lm5vZGUudjEuQ2h1bmswARJVCg5DcmVhdGVTbmFwc2hvdBInLnNwb3JlbGV0Lm5vZGUudjEuQ3JlYXRlU25hcHNob3RSZXF1ZXN0Ghouc3BvcmVsZXQubm9kZS52MS5TbmFwc2hvdBJRCg1MaXN0U25hcHNob3RzEhcuc3BvcmVsZXQubm9kZS52MS5FbXB0eRonLnNwb3JlbGV0Lm5vZGUudjEuTGlzdFNuYXBzaG90c1Jlc3BvbnNlEkwKD0luc3BlY3RTbmFwc2hvdBIdLnNwb3JlbGV0Lm5vZGUudjEuU25hcHNob3RSZWYaGi5zcG9yZWxldC5ub2RlLnYxLlNuYXBzaG90EksKDlZlcmlmeVNuYXBzaG90Eh0uc3BvcmVsZXQubm9kZS52MS5TbmFwc2hvdFJlZhoaLnNwb3JlbGV0Lm5vZGUudjEuU25hcHNob3QSYwoOUmVtb3ZlU25hcHNob3QSJy5zcG9yZWxldC5ub2RlLnYxLlJlbW92ZVNuYXBzaG90UmVxdWVzdBooLnNwb3JlbGV0Lm5vZGUudjEuUmVtb3ZlU25hcHNob3RSZXNwb25zZUI1WjNzcG9yZWxldC5haS9ndWVzdC9hZ2VudC9nZW4vc3BvcmVsZXQvbm9kZS92MTtub2RldjFiBnByb3RvMw", [file_google_protobuf_timestamp]);
+  fileDesc("ChtzcG9yZWxldC9ub2RlL3YxL25vZGUucHJvdG8SEHNwb3JlbGV0Lm5vZGUudjEiagoLRXJyb3JEZXRhaWwSDAoEY29kZRgBIAEoCRIRCglvcGVyYXRpb24YAiABKAkSDwoHc3ViamVjdBgDIAEoCRIOCgZyZWFzb24YBCABKAkSDAoEaGludBgFIAEoCRILCgNsb2cYBiABKAkiBwoFRW1wdHkiFQoFQ2h1bmsSDAoEZGF0YRgBIAEoDCI9Cg9WZXJzaW9uUmVzcG9uc2USDwoHdmVyc2lvbhgBIAEoCRILCgNwaWQYAiABKAUSDAoEaG9tZRgDIAEoCSIsChNTaHV0ZG93bk5vZGVSZXF1ZXN0EhUKDXN0b3BfbWFjaGluZXMYASABKAgiOQoORG9jdG9yUmVzcG9uc2USJwoGY2hlY2tzGAEgAygLMhcuc3BvcmVsZXQubm9kZS52MS5DaGVjayJTCgVDaGVjaxIKCgJpZBgBIAEoCRINCgV0aXRsZRgCIAEoCRIOCgZzdGF0dXMYAyABKAkSDwoHZmluZGluZxgEIAEoCRIOCgZyZW1lZHkYBSABKAkiXgoMQnVpbGRSZXF1ZXN0EgwKBHBhdGgYASABKAkSCwoDdGFnGAIgASgJEg0KBWxheWVyGAMgASgNEhAKCG5vX2NhY2hlGAQgASgIEhIKCnRpbWVvdXRfbXMYBSABKA0imwEKCkJ1aWxkRXZlbnQSKwoEc3RlcBgBIAEoCzIbLnNwb3JlbGV0Lm5vZGUudjEuQnVpbGRTdGVwSAASKQoDbG9nGAIgASgLMhouc3BvcmVsZXQubm9kZS52MS5CdWlsZExvZ0gAEiwKBnJlc3VsdBgDIAEoCzIaLnNwb3JlbGV0Lm5vZGUudjEuU25hcHNob3RIAEIHCgVldmVudCJrCglCdWlsZFN0ZXASCgoCaWQYASABKAkSDQoFdGl0bGUYAiABKAkSDQoFc3RhdGUYAyABKAkSEAoIZnJhY3Rpb24YBCABKAESEgoKZWxhcHNlZF9tcxgFIAEoARIOCgZkZXRhaWwYBiABKAkiKAoIQnVpbGRMb2cSDgoGc291cmNlGAEgASgJEgwKBGxpbmUYAiABKAkiQAoLUG9ydE1hcHBpbmcSDAoEaG9zdBgBIAEoDRINCgVndWVzdBgCIAEoDRIUCgxob3N0X2FkZHJlc3MYAyABKAkisQIKClJ1blJlcXVlc3QSEAoIc25hcHNob3QYASABKAkSDAoEbmFtZRgCIAEoCRINCgVjb3VudBgDIAEoDRIsCgVwb3J0cxgEIAMoCzIdLnNwb3JlbGV0Lm5vZGUudjEuUG9ydE1hcHBpbmcSMgoDZW52GAUgAygLMiUuc3BvcmVsZXQubm9kZS52MS5SdW5SZXF1ZXN0LkVudkVudHJ5Eg4KBnJlbW92ZRgGIAEoCBISCgp0aW1lb3V0X21zGAcgASgNEjMKCHJlZ2lzdHJ5GAggASgLMiEuc3BvcmVsZXQubm9kZS52MS5SZWdpc3RyeU9wdGlvbnMSDQoFZmV0Y2gYCSABKAkaKgoIRW52RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASLgAQoLQm9vdFJlcXVlc3QSEAoIc25hcHNob3QYASABKAkSDAoEbmFtZRgCIAEoCRIsCgVwb3J0cxgDIAMoCzIdLnNwb3JlbGV0Lm5vZGUudjEuUG9ydE1hcHBpbmcSMwoDZW52GAQgAygLMiYuc3BvcmVsZXQubm9kZS52MS5Cb290UmVxdWVzdC5FbnZFbnRyeRIOCgZyZW1vdmUYBSABKAgSEgoKdGltZW91dF9tcxgGIAEoDRoqCghFbnZFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIt4BCghSdW5FdmVudBIqCgVyZWFkeRgBIAEoCzIZLnNwb3JlbGV0Lm5vZGUudjEuTWFjaGluZUgAEhAKBm5vdGljZRgCIAEoCUgAEioKBmZvcmtlZBgDIAEoCzIYLnNwb3JlbGV0Lm5vZGUudjEuRm9ya2VkSAASMgoIdHJhbnNmZXIYBCABKAsyHi5zcG9yZWxldC5ub2RlLnYxLlRyYW5zZmVySXRlbUgAEisKBHN0ZXAYBSABKAsyGy5zcG9yZWxldC5ub2RlLnYxLkJ1aWxkU3RlcEgAQgcKBWV2ZW50IioKBkZvcmtlZBIOCgZkaWdlc3QYASABKAkSEAoIcGF1c2VfbXMYAiABKAEi7gEKC0ZvcmtSZXF1ZXN0Eg8KB21hY2hpbmUYASABKAkSDAoEbmFtZRgCIAEoCRINCgVjb3VudBgDIAEoDRIsCgVwb3J0cxgEIAMoCzIdLnNwb3JlbGV0Lm5vZGUudjEuUG9ydE1hcHBpbmcSMwoDZW52GAUgAygLMiYuc3BvcmVsZXQubm9kZS52MS5Gb3JrUmVxdWVzdC5FbnZFbnRyeRIOCgZyZW1vdmUYBiABKAgSEgoKdGltZW91dF9tcxgHIAEoDRoqCghFbnZFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIogBCg9SZWdpc3RyeU9wdGlvbnMSFQoNZG9ja2VyX2NvbmZpZxgBIAEoCRISCgpwbGFpbl9odHRwGAIgASgIEg8KB2NhX2ZpbGUYAyABKAkSEgoKaHR0cF9wcm94eRgEIAEoCRITCgtodHRwc19wcm94eRgFIAEoCRIQCghub19wcm94eRgGIAEoCSKQAQoLUHVzaFJlcXVlc3QSEAoIc25hcHNob3QYASABKAkSDgoGdGFyZ2V0GAIgASgJEjMKCHJlZ2lzdHJ5GAMgASgLMiEuc3BvcmVsZXQubm9kZS52MS5SZWdpc3RyeU9wdGlvbnMSEwoLYWRkX3ZhcmlhbnQYBCABKAgSFQoNYWxsb3dfc2VjcmV0cxgFIAEoCCJiCgtQdWxsUmVxdWVzdBIRCglyZWZlcmVuY2UYASABKAkSCwoDdGFnGAIgASgJEjMKCHJlZ2lzdHJ5GAMgASgLMiEuc3BvcmVsZXQubm9kZS52MS5SZWdpc3RyeU9wdGlvbnMiSwoVRXhwb3J0U25hcHNob3RSZXF1ZXN0EhAKCHNuYXBzaG90GAEgASgJEhEKCWRpcmVjdG9yeRgCIAEoCRINCgVmb3JjZRgDIAEoCCK0AQoNVHJhbnNmZXJFdmVudBIuCgRpdGVtGAEgASgLMh4uc3BvcmVsZXQubm9kZS52MS5UcmFuc2Zlckl0ZW1IABIQCgZub3RpY2UYAiABKAlIABIsCgZyZXN1bHQYAyABKAsyGi5zcG9yZWxldC5ub2RlLnYxLlNuYXBzaG90SAASKgoGcHVzaGVkGAQgASgLMhguc3BvcmVsZXQubm9kZS52MS5QdXNoZWRIAEIHCgVldmVudCJxCgxUcmFuc2Zlckl0ZW0SCgoCaWQYASABKAkSDQoFdGl0bGUYAiABKAkSDQoFc3RhdGUYAyABKAkSEgoKZG9uZV9ieXRlcxgEIAEoBBITCgt0b3RhbF9ieXRlcxgFIAEoBBIOCgZkZXRhaWwYBiABKAkiZwoGUHVzaGVkEhEKCXJlZmVyZW5jZRgBIAEoCRIOCgZkaWdlc3QYAiABKAkSEAoIc25hcHNob3QYAyABKAkSEgoKc2VudF9ieXRlcxgEIAEoBBIUCgxyZXVzZWRfYnl0ZXMYBSABKAQiQgoSVGFnU25hcHNob3RSZXF1ZXN0EhAKCHNuYXBzaG90GAEgASgJEgsKA3RhZxgCIAEoCRINCgVmb3JjZRgDIAEoCCJKChdTbmFwc2hvdEhpc3RvcnlSZXNwb25zZRIvCgdlbnRyaWVzGAEgAygLMh4uc3BvcmVsZXQubm9kZS52MS5IaXN0b3J5RW50cnki1AEKDEhpc3RvcnlFbnRyeRIOCgZkaWdlc3QYASABKAkSDAoEdGFncxgCIAMoCRIrCgdjcmVhdGVkGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBINCgVsYXllchgEIAEoDRIOCgZzb3VyY2UYBSABKAkSGAoQbWVtb3J5X293bl9ieXRlcxgGIAEoBBIWCg5kaXNrX293bl9ieXRlcxgHIAEoBBIXCg9wdWJsaXNoZWRfYnl0ZXMYCCABKAQSDwoHcHJlc2VudBgJIAEoCCJCChFMaXN0Q2FjaGVSZXNwb25zZRItCgdlbnRyaWVzGAEgAygLMhwuc3BvcmVsZXQubm9kZS52MS5DYWNoZUVudHJ5IsoBCgpDYWNoZUVudHJ5EgwKBGtpbmQYASABKAkSCgoCaWQYAiABKAkSDQoFbmFtZXMYAyADKAkSEQoJb3duX2J5dGVzGAQgASgEEhMKC3RvdGFsX2J5dGVzGAUgASgEEisKB2NyZWF0ZWQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi0KCWxhc3RfdXNlZBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHa2VwdF9ieRgIIAMoCSKGAQoSQ2FjaGVVc2FnZVJlc3BvbnNlEi8KBWtpbmRzGAEgAygLMiAuc3BvcmVsZXQubm9kZS52MS5DYWNoZUtpbmRVc2FnZRITCgt0b3RhbF9ieXRlcxgCIAEoBBIWCg5jYXBhY2l0eV9ieXRlcxgDIAEoBBISCgpmcmVlX2J5dGVzGAQgASgEIlcKDkNhY2hlS2luZFVzYWdlEgwKBGtpbmQYASABKAkSDQoFY291bnQYAiABKA0SDQoFYnl0ZXMYAyABKAQSGQoRcmVjbGFpbWFibGVfYnl0ZXMYBCABKAQiTQoTQ29sbGVjdENhY2hlUmVxdWVzdBIPCgdkcnlfcnVuGAEgASgIEhIKCm1heF9hZ2VfbXMYAiABKAQSEQoJbWF4X2J5dGVzGAMgASgEIjIKElJlbW92ZUNhY2hlUmVxdWVzdBILCgNpZHMYASADKAkSDwoHZHJ5X3J1bhgCIAEoCCJaChRDb2xsZWN0Q2FjaGVSZXNwb25zZRItCgdyZW1vdmVkGAEgAygLMhwuc3BvcmVsZXQubm9kZS52MS5DYWNoZUVudHJ5EhMKC2ZyZWVkX2J5dGVzGAIgASgEIh0KCk1hY2hpbmVSZWYSDwoHbWFjaGluZRgBIAEoCSKABAoHTWFjaGluZRIKCgJpZBgBIAEoCRIMCgRuYW1lGAIgASgJEg0KBXN0YXRlGAMgASgJEhAKCHNuYXBzaG90GAQgASgJEhcKD3NuYXBzaG90X2RpZ2VzdBgFIAEoCRILCgNwaWQYBiABKAUSLAoFcG9ydHMYByADKAsyHS5zcG9yZWxldC5ub2RlLnYxLlBvcnRNYXBwaW5nEioKB3RpbWluZ3MYCCABKAsyGS5zcG9yZWxldC5ub2RlLnYxLlRpbWluZ3MSKwoHY3JlYXRlZBgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDgoGb3JpZ2luGAogASgJEgsKA3ZtbRgLIAEoCRITCgthY2NlbGVyYXRvchgMIAEoCRIUCgxtZW1vcnlfYnl0ZXMYDSABKAQSDAoEY3B1cxgOIAEoDRISCgpkaXNrX2J5dGVzGA8gASgEEg8KB25ldHdvcmsYECABKAkSDQoFbmV0bnMYESABKAkSEQoJZGlyZWN0b3J5GBIgASgJEhIKCmRpc2tfY2xvbmUYEyABKAkSEAoIaG9zdG5hbWUYFCABKAkSEgoKbWFjaGluZV9pZBgVIAEoCRIVCg1nZW5lcmF0aW9uX2lkGBYgASgJEg8KB2ZhaWx1cmUYFyABKAkSDgoGcmVtb3ZlGBggASgIImcKB1RpbWluZ3MSEAoIcmVhZHlfbXMYASABKAESDwoHc2xvdF9tcxgCIAEoARIPCgdsb2FkX21zGAMgASgBEhAKCGFnZW50X21zGAQgASgBEhYKDnJlYWR5X3N0YWdlX21zGAUgASgBIkMKFExpc3RNYWNoaW5lc1Jlc3BvbnNlEisKCG1hY2hpbmVzGAEgAygLMhkuc3BvcmVsZXQubm9kZS52MS5NYWNoaW5lIjIKC1N0b3BSZXF1ZXN0Eg8KB21hY2hpbmUYASABKAkSEgoKdGltZW91dF9tcxgCIAEoDSI2ChRSZW1vdmVNYWNoaW5lUmVxdWVzdBIPCgdtYWNoaW5lGAEgASgJEg0KBWZvcmNlGAIgASgIIjUKDFN0YXRzUmVxdWVzdBIQCghtYWNoaW5lcxgBIAMoCRITCgtpbnRlcnZhbF9tcxgCIAEoDSJBCg1TdGF0c1Jlc3BvbnNlEjAKCG1hY2hpbmVzGAEgAygLMh4uc3BvcmVsZXQubm9kZS52MS5NYWNoaW5lU3RhdHMimwIKDE1hY2hpbmVTdGF0cxIKCgJpZBgBIAEoCRIMCgRuYW1lGAIgASgJEg4KBmNwdV9tcxgDIAEoARIRCgljcHVfc2hhcmUYBCABKAESEQoJcnNzX2J5dGVzGAUgASgEEhEKCXBzc19ieXRlcxgGIAEoBBIVCg1wcml2YXRlX2J5dGVzGAcgASgEEhIKCmRpc2tfYnl0ZXMYCCABKAQSIAoYZ3Vlc3RfbWVtb3J5X3RvdGFsX2J5dGVzGAkgASgEEiQKHGd1ZXN0X21lbW9yeV9hdmFpbGFibGVfYnl0ZXMYCiABKAQSEwoLZ3Vlc3RfbG9hZDEYCyABKAESEQoJdXB0aW1lX21zGAwgASgDEg0KBXN0YXRlGA0gASgJIskBCgtFeGVjUmVxdWVzdBIsCgVzdGFydBgBIAEoCzIbLnNwb3JlbGV0Lm5vZGUudjEuRXhlY1N0YXJ0SAASDwoFc3RkaW4YAiABKAxIABIuCgtjbG9zZV9zdGRpbhgDIAEoCzIXLnNwb3JlbGV0Lm5vZGUudjEuRW1wdHlIABIuCgZyZXNpemUYBCABKAsyHC5zcG9yZWxldC5ub2RlLnYxLldpbmRvd1NpemVIABIQCgZzaWduYWwYBSABKAVIAEIJCgdyZXF1ZXN0IusBCglFeGVjU3RhcnQSDwoHbWFjaGluZRgBIAEoCRIMCgRhcmd2GAIgAygJEjEKA2VudhgDIAMoCzIkLnNwb3JlbGV0Lm5vZGUudjEuRXhlY1N0YXJ0LkVudkVudHJ5EhkKEXdvcmtpbmdfZGlyZWN0b3J5GAQgASgJEgwKBHVzZXIYBSABKAkSCwoDdHR5GAYgASgIEioKBHNpemUYByABKAsyHC5zcG9yZWxldC5ub2RlLnYxLldpbmRvd1NpemUaKgoIRW52RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASIrCgpXaW5kb3dTaXplEg8KB2NvbHVtbnMYASABKA0SDAoEcm93cxgCIAEoDSJ5CgxFeGVjUmVzcG9uc2USDQoDcGlkGAEgASgFSAASEAoGc3Rkb3V0GAIgASgMSAASEAoGc3RkZXJyGAMgASgMSAASKgoEZXhpdBgEIAEoCzIaLnNwb3JlbGV0Lm5vZGUudjEuRXhlY0V4aXRIAEIKCghyZXNwb25zZSIoCghFeGVjRXhpdBIMCgRjb2RlGAEgASgFEg4KBnNpZ25hbBgCIAEoBSIvCg5SZWFkVGFyUmVxdWVzdBIPCgdtYWNoaW5lGAEgASgJEgwKBHBhdGgYAiABKAkiXgoPV3JpdGVUYXJSZXF1ZXN0EjAKBXN0YXJ0GAEgASgLMh8uc3BvcmVsZXQubm9kZS52MS5Xcml0ZVRhclN0YXJ0SAASDgoEZGF0YRgCIAEoDEgAQgkKB3JlcXVlc3QiMwoNV3JpdGVUYXJTdGFydBIPCgdtYWNoaW5lGAEgASgJEhEKCWRpcmVjdG9yeRgCIAEoCSIwCg9TdGF0RmlsZVJlcXVlc3QSDwoHbWFjaGluZRgBIAEoCRIMCgRwYXRoGAIgASgJIkMKEFN0YXRGaWxlUmVzcG9uc2USDgoGZXhpc3RzGAEgASgIEhEKCWRpcmVjdG9yeRgCIAEoCBIMCgRzaXplGAMgASgEIkwKC0xvZ3NSZXF1ZXN0Eg8KB21hY2hpbmUYASABKAkSDgoGc291cmNlGAIgASgJEg4KBmZvbGxvdxgDIAEoCBIMCgR0YWlsGAQgASgNIlIKFUNyZWF0ZVNuYXBzaG90UmVxdWVzdBIPCgdtYWNoaW5lGAEgASgJEgsKA3RhZxgCIAEoCRINCgVmb3JjZRgDIAEoCBIMCgRkaWZmGAQgASgIIh8KC1NuYXBzaG90UmVmEhAKCHNuYXBzaG90GAEgASgJIp8ECghTbmFwc2hvdBIOCgZkaWdlc3QYASABKAkSDAoEdGFncxgCIAMoCRIrCgdjcmVhdGVkGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBINCgVsYXllchgEIAEoDRIOCgZwYXJlbnQYBSABKAkSCwoDdm1tGAYgASgJEhMKC3ZtbV92ZXJzaW9uGAcgASgJEhMKC2FjY2VsZXJhdG9yGAggASgJEhEKCWNwdV9tb2RlbBgJIAEoCRIOCgZrZXJuZWwYCiABKAkSFQoNYWdlbnRfdmVyc2lvbhgLIAEoCRIUCgxtZW1vcnlfYnl0ZXMYDCABKAQSGQoRbWVtb3J5X3VzZWRfYnl0ZXMYDSABKAQSEgoKZGlza19ieXRlcxgOIAEoBBIXCg9kaXNrX3VzZWRfYnl0ZXMYDyABKAQSDAoEY3B1cxgQIAEoDRIsCgVwb3J0cxgRIAMoCzIdLnNwb3JlbGV0Lm5vZGUudjEuUG9ydE1hcHBpbmcSEAoIc2VydmljZXMYEiADKAkSEQoJZGlyZWN0b3J5GBMgASgJEhAKCHBhdXNlX21zGBQgASgBEhMKC2NvbmZpZ19qc29uGBUgASgJEg4KBnNvdXJjZRgWIAEoCRIQCgh2ZXJpZmllZBgXIAEoCBIYChBtZW1vcnlfb3duX2J5dGVzGBggASgEEhYKDmRpc2tfb3duX2J5dGVzGBkgASgEIkYKFUxpc3RTbmFwc2hvdHNSZXNwb25zZRItCglzbmFwc2hvdHMYASADKAsyGi5zcG9yZWxldC5ub2RlLnYxLlNuYXBzaG90IjgKFVJlbW92ZVNuYXBzaG90UmVxdWVzdBIQCghzbmFwc2hvdBgBIAEoCRINCgVmb3JjZRgCIAEoCCI7ChZSZW1vdmVTbmFwc2hvdFJlc3BvbnNlEhAKCHVudGFnZ2VkGAEgAygJEg8KB2RlbGV0ZWQYAiADKAkyzRQKC05vZGVTZXJ2aWNlEkUKB1ZlcnNpb24SFy5zcG9yZWxldC5ub2RlLnYxLkVtcHR5GiEuc3BvcmVsZXQubm9kZS52MS5WZXJzaW9uUmVzcG9uc2USTgoMU2h1dGRvd25Ob2RlEiUuc3BvcmVsZXQubm9kZS52MS5TaHV0ZG93bk5vZGVSZXF1ZXN0Ghcuc3BvcmVsZXQubm9kZS52MS5FbXB0eRJDCgZEb2N0b3ISFy5zcG9yZWxldC5ub2RlLnYxLkVtcHR5GiAuc3BvcmVsZXQubm9kZS52MS5Eb2N0b3JSZXNwb25zZRI6CgZTZXR0bGUSFy5zcG9yZWxldC5ub2RlLnYxLkVtcHR5Ghcuc3BvcmVsZXQubm9kZS52MS5FbXB0eRJHCgVCdWlsZBIeLnNwb3JlbGV0Lm5vZGUudjEuQnVpbGRSZXF1ZXN0Ghwuc3BvcmVsZXQubm9kZS52MS5CdWlsZEV2ZW50MAESQQoDUnVuEhwuc3BvcmVsZXQubm9kZS52MS5SdW5SZXF1ZXN0Ghouc3BvcmVsZXQubm9kZS52MS5SdW5FdmVudDABEkMKBEJvb3QSHS5zcG9yZWxldC5ub2RlLnYxLkJvb3RSZXF1ZXN0Ghouc3BvcmVsZXQubm9kZS52MS5SdW5FdmVudDABEk8KDExpc3RNYWNoaW5lcxIXLnNwb3JlbGV0Lm5vZGUudjEuRW1wdHkaJi5zcG9yZWxldC5ub2RlLnYxLkxpc3RNYWNoaW5lc1Jlc3BvbnNlEkkKDkluc3BlY3RNYWNoaW5lEhwuc3BvcmVsZXQubm9kZS52MS5NYWNoaW5lUmVmGhkuc3BvcmVsZXQubm9kZS52MS5NYWNoaW5lEkAKBVBhdXNlEhwuc3BvcmVsZXQubm9kZS52MS5NYWNoaW5lUmVmGhkuc3BvcmVsZXQubm9kZS52MS5NYWNoaW5lEkIKB1VucGF1c2USHC5zcG9yZWxldC5ub2RlLnYxLk1hY2hpbmVSZWYaGS5zcG9yZWxldC5ub2RlLnYxLk1hY2hpbmUSQAoEU3RvcBIdLnNwb3JlbGV0Lm5vZGUudjEuU3RvcFJlcXVlc3QaGS5zcG9yZWxldC5ub2RlLnYxLk1hY2hpbmUSUAoNUmVtb3ZlTWFjaGluZRImLnNwb3JlbGV0Lm5vZGUudjEuUmVtb3ZlTWFjaGluZVJlcXVlc3QaFy5zcG9yZWxldC5ub2RlLnYxLkVtcHR5EkoKBVN0YXRzEh4uc3BvcmVsZXQubm9kZS52MS5TdGF0c1JlcXVlc3QaHy5zcG9yZWxldC5ub2RlLnYxLlN0YXRzUmVzcG9uc2UwARJJCgRFeGVjEh0uc3BvcmVsZXQubm9kZS52MS5FeGVjUmVxdWVzdBoeLnNwb3JlbGV0Lm5vZGUudjEuRXhlY1Jlc3BvbnNlKAEwARJGCgdSZWFkVGFyEiAuc3BvcmVsZXQubm9kZS52MS5SZWFkVGFyUmVxdWVzdBoXLnNwb3JlbGV0Lm5vZGUudjEuQ2h1bmswARJICghXcml0ZVRhchIhLnNwb3JlbGV0Lm5vZGUudjEuV3JpdGVUYXJSZXF1ZXN0Ghcuc3BvcmVsZXQubm9kZS52MS5FbXB0eSgBElEKCFN0YXRGaWxlEiEuc3BvcmVsZXQubm9kZS52MS5TdGF0RmlsZVJlcXVlc3QaIi5zcG9yZWxldC5ub2RlLnYxLlN0YXRGaWxlUmVzcG9uc2USQAoETG9ncxIdLnNwb3JlbGV0Lm5vZGUudjEuTG9nc1JlcXVlc3QaFy5zcG9yZWxldC5ub2RlLnYxLkNodW5rMAESVQoOQ3JlYXRlU25hcHNob3QSJy5zcG9yZWxldC5ub2RlLnYxLkNyZWF0ZVNuYXBzaG90UmVxdWVzdBoaLnNwb3JlbGV0Lm5vZGUudjEuU25hcHNob3QSUQoNTGlzdFNuYXBzaG90cxIXLnNwb3JlbGV0Lm5vZGUudjEuRW1wdHkaJy5zcG9yZWxldC5ub2RlLnYxLkxpc3RTbmFwc2hvdHNSZXNwb25zZRJMCg9JbnNwZWN0U25hcHNob3QSHS5zcG9yZWxldC5ub2RlLnYxLlNuYXBzaG90UmVmGhouc3BvcmVsZXQubm9kZS52MS5TbmFwc2hvdBJLCg5WZXJpZnlTbmFwc2hvdBIdLnNwb3JlbGV0Lm5vZGUudjEuU25hcHNob3RSZWYaGi5zcG9yZWxldC5ub2RlLnYxLlNuYXBzaG90EmMKDlJlbW92ZVNuYXBzaG90Eicuc3BvcmVsZXQubm9kZS52MS5SZW1vdmVTbmFwc2hvdFJlcXVlc3QaKC5zcG9yZWxldC5ub2RlLnYxLlJlbW92ZVNuYXBzaG90UmVzcG9uc2USTwoLVGFnU25hcHNob3QSJC5zcG9yZWxldC5ub2RlLnYxLlRhZ1NuYXBzaG90UmVxdWVzdBoaLnNwb3JlbGV0Lm5vZGUudjEuU25hcHNob3QSWwoPU25hcHNob3RIaXN0b3J5Eh0uc3BvcmVsZXQubm9kZS52MS5TbmFwc2hvdFJlZhopLnNwb3JlbGV0Lm5vZGUudjEuU25hcHNob3RIaXN0b3J5UmVzcG9uc2USQwoERm9yaxIdLnNwb3JlbGV0Lm5vZGUudjEuRm9ya1JlcXVlc3QaGi5zcG9yZWxldC5ub2RlLnYxLlJ1bkV2ZW50MAESSAoEUHVzaBIdLnNwb3JlbGV0Lm5vZGUudjEuUHVzaFJlcXVlc3QaHy5zcG9yZWxldC5ub2RlLnYxLlRyYW5zZmVyRXZlbnQwARJICgRQdWxsEh0uc3BvcmVsZXQubm9kZS52MS5QdWxsUmVxdWVzdBofLnNwb3JlbGV0Lm5vZGUudjEuVHJhbnNmZXJFdmVudDABElwKDkV4cG9ydFNuYXBzaG90Eicuc3BvcmVsZXQubm9kZS52MS5FeHBvcnRTbmFwc2hvdFJlcXVlc3QaHy5zcG9yZWxldC5ub2RlLnYxLlRyYW5zZmVyRXZlbnQwARJJCglMaXN0Q2FjaGUSFy5zcG9yZWxldC5ub2RlLnYxLkVtcHR5GiMuc3BvcmVsZXQubm9kZS52MS5MaXN0Q2FjaGVSZXNwb25zZRJLCgpDYWNoZVVzYWdlEhcuc3BvcmVsZXQubm9kZS52MS5FbXB0eRokLnNwb3JlbGV0Lm5vZGUudjEuQ2FjaGVVc2FnZVJlc3BvbnNlEl0KDENvbGxlY3RDYWNoZRIlLnNwb3JlbGV0Lm5vZGUudjEuQ29sbGVjdENhY2hlUmVxdWVzdBomLnNwb3JlbGV0Lm5vZGUudjEuQ29sbGVjdENhY2hlUmVzcG9uc2USWwoLUmVtb3ZlQ2FjaGUSJC5zcG9yZWxldC5ub2RlLnYxLlJlbW92ZUNhY2hlUmVxdWVzdBomLnNwb3JlbGV0Lm5vZGUudjEuQ29sbGVjdENhY2hlUmVzcG9uc2VCNVozc3BvcmVsZXQuYWkvZ3Vlc3QvYWdlbnQvZ2VuL3Nwb3JlbGV0L25vZGUvdjE7bm9kZXYxYgZwcm90bzM", [file_google_protobuf_timestamp]);
 
 /**
  * The details of a SporeletError (packages/errors), as a Connect error detail.
@@ -428,11 +428,26 @@ export type RunRequest = Message<"sporelet.node.v1.RunRequest"> & {
   remove: boolean;
 
   /**
-   * 0 means 30,000.
+   * 0 means 30,000; 0 means 900,000 when the snapshot has to be fetched first.
    *
    * @generated from field: uint32 timeout_ms = 7;
    */
   timeoutMs: number;
+
+  /**
+   * For a snapshot that is not in the store but names a registry.
+   *
+   * @generated from field: sporelet.node.v1.RegistryOptions registry = 8;
+   */
+  registry?: RegistryOptions | undefined;
+
+  /**
+   * How such a snapshot is fetched: lazy (the machine starts while its pages
+   * arrive) or eager (all of it first). Default: lazy where the host can.
+   *
+   * @generated from field: string fetch = 9;
+   */
+  fetch: string;
 };
 
 /**
@@ -507,6 +522,30 @@ export type RunEvent = Message<"sporelet.node.v1.RunEvent"> & {
      */
     value: string;
     case: "notice";
+  } | {
+    /**
+     * A fork's instant.
+     *
+     * @generated from field: sporelet.node.v1.Forked forked = 3;
+     */
+    value: Forked;
+    case: "forked";
+  } | {
+    /**
+     * What is fetched before, or while, the machine starts.
+     *
+     * @generated from field: sporelet.node.v1.TransferItem transfer = 4;
+     */
+    value: TransferItem;
+    case: "transfer";
+  } | {
+    /**
+     * Steps of a cold boot that stands in for a state that cannot be restored.
+     *
+     * @generated from field: sporelet.node.v1.BuildStep step = 5;
+     */
+    value: BuildStep;
+    case: "step";
   } | { case: undefined; value?: undefined };
 };
 
@@ -516,6 +555,721 @@ export type RunEvent = Message<"sporelet.node.v1.RunEvent"> & {
  */
 export const RunEventSchema: GenMessage<RunEvent> = /*@__PURE__*/
   messageDesc(file_sporelet_node_v1_node, 14);
+
+/**
+ * @generated from message sporelet.node.v1.Forked
+ */
+export type Forked = Message<"sporelet.node.v1.Forked"> & {
+  /**
+   * The snapshot that the children start from. It has no name.
+   *
+   * @generated from field: string digest = 1;
+   */
+  digest: string;
+
+  /**
+   * How long the parent stood still, milliseconds.
+   *
+   * @generated from field: double pause_ms = 2;
+   */
+  pauseMs: number;
+};
+
+/**
+ * Describes the message sporelet.node.v1.Forked.
+ * Use `create(ForkedSchema)` to create a new message.
+ */
+export const ForkedSchema: GenMessage<Forked> = /*@__PURE__*/
+  messageDesc(file_sporelet_node_v1_node, 15);
+
+/**
+ * @generated from message sporelet.node.v1.ForkRequest
+ */
+export type ForkRequest = Message<"sporelet.node.v1.ForkRequest"> & {
+  /**
+   * @generated from field: string machine = 1;
+   */
+  machine: string;
+
+  /**
+   * As in RunRequest.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * @generated from field: uint32 count = 3;
+   */
+  count: number;
+
+  /**
+   * @generated from field: repeated sporelet.node.v1.PortMapping ports = 4;
+   */
+  ports: PortMapping[];
+
+  /**
+   * @generated from field: map<string, string> env = 5;
+   */
+  env: { [key: string]: string };
+
+  /**
+   * @generated from field: bool remove = 6;
+   */
+  remove: boolean;
+
+  /**
+   * @generated from field: uint32 timeout_ms = 7;
+   */
+  timeoutMs: number;
+};
+
+/**
+ * Describes the message sporelet.node.v1.ForkRequest.
+ * Use `create(ForkRequestSchema)` to create a new message.
+ */
+export const ForkRequestSchema: GenMessage<ForkRequest> = /*@__PURE__*/
+  messageDesc(file_sporelet_node_v1_node, 16);
+
+/**
+ * How a registry is reached; the environment and the files are those of the
+ * caller, not of spored.
+ *
+ * @generated from message sporelet.node.v1.RegistryOptions
+ */
+export type RegistryOptions = Message<"sporelet.node.v1.RegistryOptions"> & {
+  /**
+   * Directory of Docker's config.json. Default: ~/.docker
+   *
+   * @generated from field: string docker_config = 1;
+   */
+  dockerConfig: string;
+
+  /**
+   * HTTP instead of HTTPS; loopback addresses need not be told.
+   *
+   * @generated from field: bool plain_http = 2;
+   */
+  plainHttp: boolean;
+
+  /**
+   * PEM file of further certificate authorities.
+   *
+   * @generated from field: string ca_file = 3;
+   */
+  caFile: string;
+
+  /**
+   * @generated from field: string http_proxy = 4;
+   */
+  httpProxy: string;
+
+  /**
+   * @generated from field: string https_proxy = 5;
+   */
+  httpsProxy: string;
+
+  /**
+   * @generated from field: string no_proxy = 6;
+   */
+  noProxy: string;
+};
+
+/**
+ * Describes the message sporelet.node.v1.RegistryOptions.
+ * Use `create(RegistryOptionsSchema)` to create a new message.
+ */
+export const RegistryOptionsSchema: GenMessage<RegistryOptions> = /*@__PURE__*/
+  messageDesc(file_sporelet_node_v1_node, 17);
+
+/**
+ * @generated from message sporelet.node.v1.PushRequest
+ */
+export type PushRequest = Message<"sporelet.node.v1.PushRequest"> & {
+  /**
+   * @generated from field: string snapshot = 1;
+   */
+  snapshot: string;
+
+  /**
+   * REGISTRY/REPOSITORY:TAG. Default: the snapshot's own name, when it has that form.
+   *
+   * @generated from field: string target = 2;
+   */
+  target: string;
+
+  /**
+   * @generated from field: sporelet.node.v1.RegistryOptions registry = 3;
+   */
+  registry?: RegistryOptions | undefined;
+
+  /**
+   * Keep what the tag already names for other hosts, and add this snapshot to
+   * it. Default: the tag names this snapshot alone.
+   *
+   * @generated from field: bool add_variant = 4;
+   */
+  addVariant: boolean;
+
+  /**
+   * Publish even if it holds what looks like a secret.
+   *
+   * @generated from field: bool allow_secrets = 5;
+   */
+  allowSecrets: boolean;
+};
+
+/**
+ * Describes the message sporelet.node.v1.PushRequest.
+ * Use `create(PushRequestSchema)` to create a new message.
+ */
+export const PushRequestSchema: GenMessage<PushRequest> = /*@__PURE__*/
+  messageDesc(file_sporelet_node_v1_node, 18);
+
+/**
+ * @generated from message sporelet.node.v1.PullRequest
+ */
+export type PullRequest = Message<"sporelet.node.v1.PullRequest"> & {
+  /**
+   * REGISTRY/REPOSITORY[:TAG|@DIGEST]
+   *
+   * @generated from field: string reference = 1;
+   */
+  reference: string;
+
+  /**
+   * Another name for it here.
+   *
+   * @generated from field: string tag = 2;
+   */
+  tag: string;
+
+  /**
+   * @generated from field: sporelet.node.v1.RegistryOptions registry = 3;
+   */
+  registry?: RegistryOptions | undefined;
+};
+
+/**
+ * Describes the message sporelet.node.v1.PullRequest.
+ * Use `create(PullRequestSchema)` to create a new message.
+ */
+export const PullRequestSchema: GenMessage<PullRequest> = /*@__PURE__*/
+  messageDesc(file_sporelet_node_v1_node, 19);
+
+/**
+ * @generated from message sporelet.node.v1.ExportSnapshotRequest
+ */
+export type ExportSnapshotRequest = Message<"sporelet.node.v1.ExportSnapshotRequest"> & {
+  /**
+   * @generated from field: string snapshot = 1;
+   */
+  snapshot: string;
+
+  /**
+   * Absolute path; made when it is not there.
+   *
+   * @generated from field: string directory = 2;
+   */
+  directory: string;
+
+  /**
+   * Overwrite files that are there.
+   *
+   * @generated from field: bool force = 3;
+   */
+  force: boolean;
+};
+
+/**
+ * Describes the message sporelet.node.v1.ExportSnapshotRequest.
+ * Use `create(ExportSnapshotRequestSchema)` to create a new message.
+ */
+export const ExportSnapshotRequestSchema: GenMessage<ExportSnapshotRequest> = /*@__PURE__*/
+  messageDesc(file_sporelet_node_v1_node, 20);
+
+/**
+ * @generated from message sporelet.node.v1.TransferEvent
+ */
+export type TransferEvent = Message<"sporelet.node.v1.TransferEvent"> & {
+  /**
+   * @generated from oneof sporelet.node.v1.TransferEvent.event
+   */
+  event: {
+    /**
+     * @generated from field: sporelet.node.v1.TransferItem item = 1;
+     */
+    value: TransferItem;
+    case: "item";
+  } | {
+    /**
+     * @generated from field: string notice = 2;
+     */
+    value: string;
+    case: "notice";
+  } | {
+    /**
+     * @generated from field: sporelet.node.v1.Snapshot result = 3;
+     */
+    value: Snapshot;
+    case: "result";
+  } | {
+    /**
+     * @generated from field: sporelet.node.v1.Pushed pushed = 4;
+     */
+    value: Pushed;
+    case: "pushed";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message sporelet.node.v1.TransferEvent.
+ * Use `create(TransferEventSchema)` to create a new message.
+ */
+export const TransferEventSchema: GenMessage<TransferEvent> = /*@__PURE__*/
+  messageDesc(file_sporelet_node_v1_node, 21);
+
+/**
+ * One thing that is read, compressed, sent or fetched.
+ *
+ * @generated from message sporelet.node.v1.TransferItem
+ */
+export type TransferItem = Message<"sporelet.node.v1.TransferItem"> & {
+  /**
+   * Stable during a call.
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * For people: "memory of layer 1".
+   *
+   * @generated from field: string title = 2;
+   */
+  title: string;
+
+  /**
+   * waiting, encoding, transferring, decoding, exists (nothing to do), mounted
+   * (the registry had it in another repository), done
+   *
+   * @generated from field: string state = 3;
+   */
+  state: string;
+
+  /**
+   * @generated from field: uint64 done_bytes = 4;
+   */
+  doneBytes: bigint;
+
+  /**
+   * 0 when unknown.
+   *
+   * @generated from field: uint64 total_bytes = 5;
+   */
+  totalBytes: bigint;
+
+  /**
+   * @generated from field: string detail = 6;
+   */
+  detail: string;
+};
+
+/**
+ * Describes the message sporelet.node.v1.TransferItem.
+ * Use `create(TransferItemSchema)` to create a new message.
+ */
+export const TransferItemSchema: GenMessage<TransferItem> = /*@__PURE__*/
+  messageDesc(file_sporelet_node_v1_node, 22);
+
+/**
+ * @generated from message sporelet.node.v1.Pushed
+ */
+export type Pushed = Message<"sporelet.node.v1.Pushed"> & {
+  /**
+   * REGISTRY/REPOSITORY:TAG
+   *
+   * @generated from field: string reference = 1;
+   */
+  reference: string;
+
+  /**
+   * Of the index.
+   *
+   * @generated from field: string digest = 2;
+   */
+  digest: string;
+
+  /**
+   * Of the snapshot.
+   *
+   * @generated from field: string snapshot = 3;
+   */
+  snapshot: string;
+
+  /**
+   * Bytes that went over the wire in blobs and manifests.
+   *
+   * @generated from field: uint64 sent_bytes = 4;
+   */
+  sentBytes: bigint;
+
+  /**
+   * Bytes of blobs that the registry had.
+   *
+   * @generated from field: uint64 reused_bytes = 5;
+   */
+  reusedBytes: bigint;
+};
+
+/**
+ * Describes the message sporelet.node.v1.Pushed.
+ * Use `create(PushedSchema)` to create a new message.
+ */
+export const PushedSchema: GenMessage<Pushed> = /*@__PURE__*/
+  messageDesc(file_sporelet_node_v1_node, 23);
+
+/**
+ * @generated from message sporelet.node.v1.TagSnapshotRequest
+ */
+export type TagSnapshotRequest = Message<"sporelet.node.v1.TagSnapshotRequest"> & {
+  /**
+   * @generated from field: string snapshot = 1;
+   */
+  snapshot: string;
+
+  /**
+   * @generated from field: string tag = 2;
+   */
+  tag: string;
+
+  /**
+   * Take the name from the snapshot that has it.
+   *
+   * @generated from field: bool force = 3;
+   */
+  force: boolean;
+};
+
+/**
+ * Describes the message sporelet.node.v1.TagSnapshotRequest.
+ * Use `create(TagSnapshotRequestSchema)` to create a new message.
+ */
+export const TagSnapshotRequestSchema: GenMessage<TagSnapshotRequest> = /*@__PURE__*/
+  messageDesc(file_sporelet_node_v1_node, 24);
+
+/**
+ * @generated from message sporelet.node.v1.SnapshotHistoryResponse
+ */
+export type SnapshotHistoryResponse = Message<"sporelet.node.v1.SnapshotHistoryResponse"> & {
+  /**
+   * @generated from field: repeated sporelet.node.v1.HistoryEntry entries = 1;
+   */
+  entries: HistoryEntry[];
+};
+
+/**
+ * Describes the message sporelet.node.v1.SnapshotHistoryResponse.
+ * Use `create(SnapshotHistoryResponseSchema)` to create a new message.
+ */
+export const SnapshotHistoryResponseSchema: GenMessage<SnapshotHistoryResponse> = /*@__PURE__*/
+  messageDesc(file_sporelet_node_v1_node, 25);
+
+/**
+ * @generated from message sporelet.node.v1.HistoryEntry
+ */
+export type HistoryEntry = Message<"sporelet.node.v1.HistoryEntry"> & {
+  /**
+   * @generated from field: string digest = 1;
+   */
+  digest: string;
+
+  /**
+   * @generated from field: repeated string tags = 2;
+   */
+  tags: string[];
+
+  /**
+   * @generated from field: google.protobuf.Timestamp created = 3;
+   */
+  created?: Timestamp | undefined;
+
+  /**
+   * @generated from field: uint32 layer = 4;
+   */
+  layer: number;
+
+  /**
+   * @generated from field: string source = 5;
+   */
+  source: string;
+
+  /**
+   * Pages that differ from its parent; all that are not zero when it has none.
+   *
+   * @generated from field: uint64 memory_own_bytes = 6;
+   */
+  memoryOwnBytes: bigint;
+
+  /**
+   * @generated from field: uint64 disk_own_bytes = 7;
+   */
+  diskOwnBytes: bigint;
+
+  /**
+   * Bytes of its own blobs as they are published; 0 when unknown.
+   *
+   * @generated from field: uint64 published_bytes = 8;
+   */
+  publishedBytes: bigint;
+
+  /**
+   * Whether it is in the store; of one that is not, only digest and published
+   * bytes are known.
+   *
+   * @generated from field: bool present = 9;
+   */
+  present: boolean;
+};
+
+/**
+ * Describes the message sporelet.node.v1.HistoryEntry.
+ * Use `create(HistoryEntrySchema)` to create a new message.
+ */
+export const HistoryEntrySchema: GenMessage<HistoryEntry> = /*@__PURE__*/
+  messageDesc(file_sporelet_node_v1_node, 26);
+
+/**
+ * @generated from message sporelet.node.v1.ListCacheResponse
+ */
+export type ListCacheResponse = Message<"sporelet.node.v1.ListCacheResponse"> & {
+  /**
+   * @generated from field: repeated sporelet.node.v1.CacheEntry entries = 1;
+   */
+  entries: CacheEntry[];
+};
+
+/**
+ * Describes the message sporelet.node.v1.ListCacheResponse.
+ * Use `create(ListCacheResponseSchema)` to create a new message.
+ */
+export const ListCacheResponseSchema: GenMessage<ListCacheResponse> = /*@__PURE__*/
+  messageDesc(file_sporelet_node_v1_node, 27);
+
+/**
+ * Something in the store that takes space.
+ *
+ * @generated from message sporelet.node.v1.CacheEntry
+ */
+export type CacheEntry = Message<"sporelet.node.v1.CacheEntry"> & {
+  /**
+   * snapshot, build, blob, partial, machine
+   *
+   * @generated from field: string kind = 1;
+   */
+  kind: string;
+
+  /**
+   * Digest, or stage/key of a build's result, or id of a machine.
+   *
+   * @generated from field: string id = 2;
+   */
+  id: string;
+
+  /**
+   * Names of a snapshot; what a blob is.
+   *
+   * @generated from field: repeated string names = 3;
+   */
+  names: string[];
+
+  /**
+   * Space that would be free without it.
+   *
+   * @generated from field: uint64 own_bytes = 4;
+   */
+  ownBytes: bigint;
+
+  /**
+   * Space of all its blocks, those that it shares included.
+   *
+   * @generated from field: uint64 total_bytes = 5;
+   */
+  totalBytes: bigint;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp created = 6;
+   */
+  created?: Timestamp | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp last_used = 7;
+   */
+  lastUsed?: Timestamp | undefined;
+
+  /**
+   * Why it stays: "tag hello:latest", "machine web-1", "child 3f2a…", "run".
+   *
+   * @generated from field: repeated string kept_by = 8;
+   */
+  keptBy: string[];
+};
+
+/**
+ * Describes the message sporelet.node.v1.CacheEntry.
+ * Use `create(CacheEntrySchema)` to create a new message.
+ */
+export const CacheEntrySchema: GenMessage<CacheEntry> = /*@__PURE__*/
+  messageDesc(file_sporelet_node_v1_node, 28);
+
+/**
+ * @generated from message sporelet.node.v1.CacheUsageResponse
+ */
+export type CacheUsageResponse = Message<"sporelet.node.v1.CacheUsageResponse"> & {
+  /**
+   * @generated from field: repeated sporelet.node.v1.CacheKindUsage kinds = 1;
+   */
+  kinds: CacheKindUsage[];
+
+  /**
+   * Blocks in use, each counted once.
+   *
+   * @generated from field: uint64 total_bytes = 2;
+   */
+  totalBytes: bigint;
+
+  /**
+   * @generated from field: uint64 capacity_bytes = 3;
+   */
+  capacityBytes: bigint;
+
+  /**
+   * @generated from field: uint64 free_bytes = 4;
+   */
+  freeBytes: bigint;
+};
+
+/**
+ * Describes the message sporelet.node.v1.CacheUsageResponse.
+ * Use `create(CacheUsageResponseSchema)` to create a new message.
+ */
+export const CacheUsageResponseSchema: GenMessage<CacheUsageResponse> = /*@__PURE__*/
+  messageDesc(file_sporelet_node_v1_node, 29);
+
+/**
+ * @generated from message sporelet.node.v1.CacheKindUsage
+ */
+export type CacheKindUsage = Message<"sporelet.node.v1.CacheKindUsage"> & {
+  /**
+   * @generated from field: string kind = 1;
+   */
+  kind: string;
+
+  /**
+   * @generated from field: uint32 count = 2;
+   */
+  count: number;
+
+  /**
+   * Blocks of this kind, each counted once.
+   *
+   * @generated from field: uint64 bytes = 3;
+   */
+  bytes: bigint;
+
+  /**
+   * Of these, what removing all that nothing needs would free.
+   *
+   * @generated from field: uint64 reclaimable_bytes = 4;
+   */
+  reclaimableBytes: bigint;
+};
+
+/**
+ * Describes the message sporelet.node.v1.CacheKindUsage.
+ * Use `create(CacheKindUsageSchema)` to create a new message.
+ */
+export const CacheKindUsageSchema: GenMessage<CacheKindUsage> = /*@__PURE__*/
+  messageDesc(file_sporelet_node_v1_node, 30);
+
+/**
+ * @generated from message sporelet.node.v1.CollectCacheRequest
+ */
+export type CollectCacheRequest = Message<"sporelet.node.v1.CollectCacheRequest"> & {
+  /**
+   * Only say what would be removed.
+   *
+   * @generated from field: bool dry_run = 1;
+   */
+  dryRun: boolean;
+
+  /**
+   * Remove what nothing needs and was not used for so long; 0: whenever.
+   *
+   * @generated from field: uint64 max_age_ms = 2;
+   */
+  maxAgeMs: bigint;
+
+  /**
+   * Remove only until the store takes no more than this; 0: no such limit.
+   *
+   * @generated from field: uint64 max_bytes = 3;
+   */
+  maxBytes: bigint;
+};
+
+/**
+ * Describes the message sporelet.node.v1.CollectCacheRequest.
+ * Use `create(CollectCacheRequestSchema)` to create a new message.
+ */
+export const CollectCacheRequestSchema: GenMessage<CollectCacheRequest> = /*@__PURE__*/
+  messageDesc(file_sporelet_node_v1_node, 31);
+
+/**
+ * @generated from message sporelet.node.v1.RemoveCacheRequest
+ */
+export type RemoveCacheRequest = Message<"sporelet.node.v1.RemoveCacheRequest"> & {
+  /**
+   * As in CacheEntry, or unique beginnings of them.
+   *
+   * @generated from field: repeated string ids = 1;
+   */
+  ids: string[];
+
+  /**
+   * @generated from field: bool dry_run = 2;
+   */
+  dryRun: boolean;
+};
+
+/**
+ * Describes the message sporelet.node.v1.RemoveCacheRequest.
+ * Use `create(RemoveCacheRequestSchema)` to create a new message.
+ */
+export const RemoveCacheRequestSchema: GenMessage<RemoveCacheRequest> = /*@__PURE__*/
+  messageDesc(file_sporelet_node_v1_node, 32);
+
+/**
+ * @generated from message sporelet.node.v1.CollectCacheResponse
+ */
+export type CollectCacheResponse = Message<"sporelet.node.v1.CollectCacheResponse"> & {
+  /**
+   * @generated from field: repeated sporelet.node.v1.CacheEntry removed = 1;
+   */
+  removed: CacheEntry[];
+
+  /**
+   * @generated from field: uint64 freed_bytes = 2;
+   */
+  freedBytes: bigint;
+};
+
+/**
+ * Describes the message sporelet.node.v1.CollectCacheResponse.
+ * Use `create(CollectCacheResponseSchema)` to create a new message.
+ */
+export const CollectCacheResponseSchema: GenMessage<CollectCacheResponse> = /*@__PURE__*/
+  messageDesc(file_sporelet_node_v1_node, 33);
 
 /**
  * @generated from message sporelet.node.v1.MachineRef
@@ -534,7 +1288,7 @@ export type MachineRef = Message<"sporelet.node.v1.MachineRef"> & {
  * Use `create(MachineRefSchema)` to create a new message.
  */
 export const MachineRefSchema: GenMessage<MachineRef> = /*@__PURE__*/
-  messageDesc(file_sporelet_node_v1_node, 15);
+  messageDesc(file_sporelet_node_v1_node, 34);
 
 /**
  * @generated from message sporelet.node.v1.Machine
@@ -674,7 +1428,7 @@ export type Machine = Message<"sporelet.node.v1.Machine"> & {
  * Use `create(MachineSchema)` to create a new message.
  */
 export const MachineSchema: GenMessage<Machine> = /*@__PURE__*/
-  messageDesc(file_sporelet_node_v1_node, 16);
+  messageDesc(file_sporelet_node_v1_node, 35);
 
 /**
  * @generated from message sporelet.node.v1.Timings
@@ -716,7 +1470,7 @@ export type Timings = Message<"sporelet.node.v1.Timings"> & {
  * Use `create(TimingsSchema)` to create a new message.
  */
 export const TimingsSchema: GenMessage<Timings> = /*@__PURE__*/
-  messageDesc(file_sporelet_node_v1_node, 17);
+  messageDesc(file_sporelet_node_v1_node, 36);
 
 /**
  * @generated from message sporelet.node.v1.ListMachinesResponse
@@ -733,7 +1487,7 @@ export type ListMachinesResponse = Message<"sporelet.node.v1.ListMachinesRespons
  * Use `create(ListMachinesResponseSchema)` to create a new message.
  */
 export const ListMachinesResponseSchema: GenMessage<ListMachinesResponse> = /*@__PURE__*/
-  messageDesc(file_sporelet_node_v1_node, 18);
+  messageDesc(file_sporelet_node_v1_node, 37);
 
 /**
  * @generated from message sporelet.node.v1.StopRequest
@@ -758,7 +1512,7 @@ export type StopRequest = Message<"sporelet.node.v1.StopRequest"> & {
  * Use `create(StopRequestSchema)` to create a new message.
  */
 export const StopRequestSchema: GenMessage<StopRequest> = /*@__PURE__*/
-  messageDesc(file_sporelet_node_v1_node, 19);
+  messageDesc(file_sporelet_node_v1_node, 38);
 
 /**
  * @generated from message sporelet.node.v1.RemoveMachineRequest
@@ -782,7 +1536,7 @@ export type RemoveMachineRequest = Message<"sporelet.node.v1.RemoveMachineReques
  * Use `create(RemoveMachineRequestSchema)` to create a new message.
  */
 export const RemoveMachineRequestSchema: GenMessage<RemoveMachineRequest> = /*@__PURE__*/
-  messageDesc(file_sporelet_node_v1_node, 20);
+  messageDesc(file_sporelet_node_v1_node, 39);
 
 /**
  * @generated from message sporelet.node.v1.StatsRequest
@@ -808,7 +1562,7 @@ export type StatsRequest = Message<"sporelet.node.v1.StatsRequest"> & {
  * Use `create(StatsRequestSchema)` to create a new message.
  */
 export const StatsRequestSchema: GenMessage<StatsRequest> = /*@__PURE__*/
-  messageDesc(file_sporelet_node_v1_node, 21);
+  messageDesc(file_sporelet_node_v1_node, 40);
 
 /**
  * @generated from message sporelet.node.v1.StatsResponse
@@ -825,7 +1579,7 @@ export type StatsResponse = Message<"sporelet.node.v1.StatsResponse"> & {
  * Use `create(StatsResponseSchema)` to create a new message.
  */
 export const StatsResponseSchema: GenMessage<StatsResponse> = /*@__PURE__*/
-  messageDesc(file_sporelet_node_v1_node, 22);
+  messageDesc(file_sporelet_node_v1_node, 41);
 
 /**
  * @generated from message sporelet.node.v1.MachineStats
@@ -910,7 +1664,7 @@ export type MachineStats = Message<"sporelet.node.v1.MachineStats"> & {
  * Use `create(MachineStatsSchema)` to create a new message.
  */
 export const MachineStatsSchema: GenMessage<MachineStats> = /*@__PURE__*/
-  messageDesc(file_sporelet_node_v1_node, 23);
+  messageDesc(file_sporelet_node_v1_node, 42);
 
 /**
  * @generated from message sporelet.node.v1.ExecRequest
@@ -957,7 +1711,7 @@ export type ExecRequest = Message<"sporelet.node.v1.ExecRequest"> & {
  * Use `create(ExecRequestSchema)` to create a new message.
  */
 export const ExecRequestSchema: GenMessage<ExecRequest> = /*@__PURE__*/
-  messageDesc(file_sporelet_node_v1_node, 24);
+  messageDesc(file_sporelet_node_v1_node, 43);
 
 /**
  * @generated from message sporelet.node.v1.ExecStart
@@ -1004,7 +1758,7 @@ export type ExecStart = Message<"sporelet.node.v1.ExecStart"> & {
  * Use `create(ExecStartSchema)` to create a new message.
  */
 export const ExecStartSchema: GenMessage<ExecStart> = /*@__PURE__*/
-  messageDesc(file_sporelet_node_v1_node, 25);
+  messageDesc(file_sporelet_node_v1_node, 44);
 
 /**
  * @generated from message sporelet.node.v1.WindowSize
@@ -1026,7 +1780,7 @@ export type WindowSize = Message<"sporelet.node.v1.WindowSize"> & {
  * Use `create(WindowSizeSchema)` to create a new message.
  */
 export const WindowSizeSchema: GenMessage<WindowSize> = /*@__PURE__*/
-  messageDesc(file_sporelet_node_v1_node, 26);
+  messageDesc(file_sporelet_node_v1_node, 45);
 
 /**
  * @generated from message sporelet.node.v1.ExecResponse
@@ -1067,7 +1821,7 @@ export type ExecResponse = Message<"sporelet.node.v1.ExecResponse"> & {
  * Use `create(ExecResponseSchema)` to create a new message.
  */
 export const ExecResponseSchema: GenMessage<ExecResponse> = /*@__PURE__*/
-  messageDesc(file_sporelet_node_v1_node, 27);
+  messageDesc(file_sporelet_node_v1_node, 46);
 
 /**
  * @generated from message sporelet.node.v1.ExecExit
@@ -1089,7 +1843,7 @@ export type ExecExit = Message<"sporelet.node.v1.ExecExit"> & {
  * Use `create(ExecExitSchema)` to create a new message.
  */
 export const ExecExitSchema: GenMessage<ExecExit> = /*@__PURE__*/
-  messageDesc(file_sporelet_node_v1_node, 28);
+  messageDesc(file_sporelet_node_v1_node, 47);
 
 /**
  * @generated from message sporelet.node.v1.ReadTarRequest
@@ -1111,7 +1865,7 @@ export type ReadTarRequest = Message<"sporelet.node.v1.ReadTarRequest"> & {
  * Use `create(ReadTarRequestSchema)` to create a new message.
  */
 export const ReadTarRequestSchema: GenMessage<ReadTarRequest> = /*@__PURE__*/
-  messageDesc(file_sporelet_node_v1_node, 29);
+  messageDesc(file_sporelet_node_v1_node, 48);
 
 /**
  * @generated from message sporelet.node.v1.WriteTarRequest
@@ -1140,7 +1894,7 @@ export type WriteTarRequest = Message<"sporelet.node.v1.WriteTarRequest"> & {
  * Use `create(WriteTarRequestSchema)` to create a new message.
  */
 export const WriteTarRequestSchema: GenMessage<WriteTarRequest> = /*@__PURE__*/
-  messageDesc(file_sporelet_node_v1_node, 30);
+  messageDesc(file_sporelet_node_v1_node, 49);
 
 /**
  * @generated from message sporelet.node.v1.WriteTarStart
@@ -1162,7 +1916,7 @@ export type WriteTarStart = Message<"sporelet.node.v1.WriteTarStart"> & {
  * Use `create(WriteTarStartSchema)` to create a new message.
  */
 export const WriteTarStartSchema: GenMessage<WriteTarStart> = /*@__PURE__*/
-  messageDesc(file_sporelet_node_v1_node, 31);
+  messageDesc(file_sporelet_node_v1_node, 50);
 
 /**
  * @generated from message sporelet.node.v1.StatFileRequest
@@ -1184,7 +1938,7 @@ export type StatFileRequest = Message<"sporelet.node.v1.StatFileRequest"> & {
  * Use `create(StatFileRequestSchema)` to create a new message.
  */
 export const StatFileRequestSchema: GenMessage<StatFileRequest> = /*@__PURE__*/
-  messageDesc(file_sporelet_node_v1_node, 32);
+  messageDesc(file_sporelet_node_v1_node, 51);
 
 /**
  * @generated from message sporelet.node.v1.StatFileResponse
@@ -1211,7 +1965,7 @@ export type StatFileResponse = Message<"sporelet.node.v1.StatFileResponse"> & {
  * Use `create(StatFileResponseSchema)` to create a new message.
  */
 export const StatFileResponseSchema: GenMessage<StatFileResponse> = /*@__PURE__*/
-  messageDesc(file_sporelet_node_v1_node, 33);
+  messageDesc(file_sporelet_node_v1_node, 52);
 
 /**
  * @generated from message sporelet.node.v1.LogsRequest
@@ -1245,7 +1999,7 @@ export type LogsRequest = Message<"sporelet.node.v1.LogsRequest"> & {
  * Use `create(LogsRequestSchema)` to create a new message.
  */
 export const LogsRequestSchema: GenMessage<LogsRequest> = /*@__PURE__*/
-  messageDesc(file_sporelet_node_v1_node, 34);
+  messageDesc(file_sporelet_node_v1_node, 53);
 
 /**
  * @generated from message sporelet.node.v1.CreateSnapshotRequest
@@ -1267,6 +2021,14 @@ export type CreateSnapshotRequest = Message<"sporelet.node.v1.CreateSnapshotRequ
    * @generated from field: bool force = 3;
    */
   force: boolean;
+
+  /**
+   * Refuse a machine that was not resumed from a snapshot: there is nothing
+   * that the new one could be a difference to.
+   *
+   * @generated from field: bool diff = 4;
+   */
+  diff: boolean;
 };
 
 /**
@@ -1274,7 +2036,7 @@ export type CreateSnapshotRequest = Message<"sporelet.node.v1.CreateSnapshotRequ
  * Use `create(CreateSnapshotRequestSchema)` to create a new message.
  */
 export const CreateSnapshotRequestSchema: GenMessage<CreateSnapshotRequest> = /*@__PURE__*/
-  messageDesc(file_sporelet_node_v1_node, 35);
+  messageDesc(file_sporelet_node_v1_node, 54);
 
 /**
  * @generated from message sporelet.node.v1.SnapshotRef
@@ -1291,7 +2053,7 @@ export type SnapshotRef = Message<"sporelet.node.v1.SnapshotRef"> & {
  * Use `create(SnapshotRefSchema)` to create a new message.
  */
 export const SnapshotRefSchema: GenMessage<SnapshotRef> = /*@__PURE__*/
-  messageDesc(file_sporelet_node_v1_node, 36);
+  messageDesc(file_sporelet_node_v1_node, 55);
 
 /**
  * @generated from message sporelet.node.v1.Snapshot
@@ -1421,6 +2183,18 @@ export type Snapshot = Message<"sporelet.node.v1.Snapshot"> & {
    * @generated from field: bool verified = 23;
    */
   verified: boolean;
+
+  /**
+   * Pages that differ from the parent; all that are not zero without one.
+   *
+   * @generated from field: uint64 memory_own_bytes = 24;
+   */
+  memoryOwnBytes: bigint;
+
+  /**
+   * @generated from field: uint64 disk_own_bytes = 25;
+   */
+  diskOwnBytes: bigint;
 };
 
 /**
@@ -1428,7 +2202,7 @@ export type Snapshot = Message<"sporelet.node.v1.Snapshot"> & {
  * Use `create(SnapshotSchema)` to create a new message.
  */
 export const SnapshotSchema: GenMessage<Snapshot> = /*@__PURE__*/
-  messageDesc(file_sporelet_node_v1_node, 37);
+  messageDesc(file_sporelet_node_v1_node, 56);
 
 /**
  * @generated from message sporelet.node.v1.ListSnapshotsResponse
@@ -1445,7 +2219,7 @@ export type ListSnapshotsResponse = Message<"sporelet.node.v1.ListSnapshotsRespo
  * Use `create(ListSnapshotsResponseSchema)` to create a new message.
  */
 export const ListSnapshotsResponseSchema: GenMessage<ListSnapshotsResponse> = /*@__PURE__*/
-  messageDesc(file_sporelet_node_v1_node, 38);
+  messageDesc(file_sporelet_node_v1_node, 57);
 
 /**
  * @generated from message sporelet.node.v1.RemoveSnapshotRequest
@@ -1469,7 +2243,7 @@ export type RemoveSnapshotRequest = Message<"sporelet.node.v1.RemoveSnapshotRequ
  * Use `create(RemoveSnapshotRequestSchema)` to create a new message.
  */
 export const RemoveSnapshotRequestSchema: GenMessage<RemoveSnapshotRequest> = /*@__PURE__*/
-  messageDesc(file_sporelet_node_v1_node, 39);
+  messageDesc(file_sporelet_node_v1_node, 58);
 
 /**
  * @generated from message sporelet.node.v1.RemoveSnapshotResponse
@@ -1493,7 +2267,7 @@ export type RemoveSnapshotResponse = Message<"sporelet.node.v1.RemoveSnapshotRes
  * Use `create(RemoveSnapshotResponseSchema)` to create a new message.
  */
 export const RemoveSnapshotResponseSchema: GenMessage<RemoveSnapshotResponse> = /*@__PURE__*/
-  messageDesc(file_sporelet_node_v1_node, 40);
+  messageDesc(file_sporelet_node_v1_node, 59);
 
 /**
  * @generated from service sporelet.node.v1.NodeService
@@ -1707,6 +2481,97 @@ export const NodeService: GenService<{
     methodKind: "unary";
     input: typeof RemoveSnapshotRequestSchema;
     output: typeof RemoveSnapshotResponseSchema;
+  },
+  /**
+   * @generated from rpc sporelet.node.v1.NodeService.TagSnapshot
+   */
+  tagSnapshot: {
+    methodKind: "unary";
+    input: typeof TagSnapshotRequestSchema;
+    output: typeof SnapshotSchema;
+  },
+  /**
+   * The snapshot and its ancestors, the snapshot itself first.
+   *
+   * @generated from rpc sporelet.node.v1.NodeService.SnapshotHistory
+   */
+  snapshotHistory: {
+    methodKind: "unary";
+    input: typeof SnapshotRefSchema;
+    output: typeof SnapshotHistoryResponseSchema;
+  },
+  /**
+   * Clones a running machine: one forked event, then as Run.
+   *
+   * @generated from rpc sporelet.node.v1.NodeService.Fork
+   */
+  fork: {
+    methodKind: "server_streaming";
+    input: typeof ForkRequestSchema;
+    output: typeof RunEventSchema;
+  },
+  /**
+   * Publishes a snapshot. Ends with a pushed event. A push that was cancelled
+   * or failed goes on where it stopped when it is called again; so does Pull.
+   *
+   * @generated from rpc sporelet.node.v1.NodeService.Push
+   */
+  push: {
+    methodKind: "server_streaming";
+    input: typeof PushRequestSchema;
+    output: typeof TransferEventSchema;
+  },
+  /**
+   * Ends with a result event.
+   *
+   * @generated from rpc sporelet.node.v1.NodeService.Pull
+   */
+  pull: {
+    methodKind: "server_streaming";
+    input: typeof PullRequestSchema;
+    output: typeof TransferEventSchema;
+  },
+  /**
+   * Writes a snapshot's files into a directory. Ends with a result event.
+   *
+   * @generated from rpc sporelet.node.v1.NodeService.ExportSnapshot
+   */
+  exportSnapshot: {
+    methodKind: "server_streaming";
+    input: typeof ExportSnapshotRequestSchema;
+    output: typeof TransferEventSchema;
+  },
+  /**
+   * @generated from rpc sporelet.node.v1.NodeService.ListCache
+   */
+  listCache: {
+    methodKind: "unary";
+    input: typeof EmptySchema;
+    output: typeof ListCacheResponseSchema;
+  },
+  /**
+   * @generated from rpc sporelet.node.v1.NodeService.CacheUsage
+   */
+  cacheUsage: {
+    methodKind: "unary";
+    input: typeof EmptySchema;
+    output: typeof CacheUsageResponseSchema;
+  },
+  /**
+   * @generated from rpc sporelet.node.v1.NodeService.CollectCache
+   */
+  collectCache: {
+    methodKind: "unary";
+    input: typeof CollectCacheRequestSchema;
+    output: typeof CollectCacheResponseSchema;
+  },
+  /**
+   * @generated from rpc sporelet.node.v1.NodeService.RemoveCache
+   */
+  removeCache: {
+    methodKind: "unary";
+    input: typeof RemoveCacheRequestSchema;
+    output: typeof CollectCacheResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_sporelet_node_v1_node, 0);
