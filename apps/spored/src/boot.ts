@@ -1,16 +1,14 @@
 import path from "node:path";
 import { firstContact } from "@sporelet/api";
 import { SporeletError } from "@sporelet/errors";
-import { cloneFile } from "@sporelet/host";
 import { createAgentLink } from "./agent-link.ts";
 import { identityHello } from "./identity.ts";
-import { dropEnvironment, watchEnd } from "./lifecycle.ts";
+import { watchEnd } from "./lifecycle.ts";
 import type { ManagedMachine } from "./machine.ts";
 import type { Node } from "./node.ts";
 import { publishPorts } from "./ports.ts";
-import { writeRecord } from "./record.ts";
-import { answered, keepEnvironment, type StartPlan } from "./start.ts";
-import { together } from "./together.ts";
+import { prepareMachine } from "./preparation.ts";
+import { answered, type StartPlan } from "./start.ts";
 
 /** A guest clock that is off by more than this is set again, milliseconds. */
 const clockToleranceMs = 100;
@@ -33,22 +31,8 @@ export async function bootMachine(
   const { id, record } = machine;
   const { directory, runtimeDirectory } = record;
   await using undo = new AsyncDisposableStack();
-  undo.defer(() => node.machines.delete(machine));
   try {
-    signal.throwIfAborted();
-    undo.defer(() => node.store.machines.remove(id));
-    undo.defer(() => dropEnvironment(node, id));
-    await node.store.machines.create(id);
-    const disk = path.join(directory, "disk");
-    const [network, diskClone] = await together([
-      node.networks.take(config.shape.network, ports, signal).then((taken) => {
-        undo.defer(() => taken.release());
-        return taken;
-      }),
-      files.disk === undefined ? undefined : cloneFile(files.disk, disk, { signal }),
-      writeRecord(record),
-      keepEnvironment(node, id, env),
-    ]);
+    const { network, disks, diskClone } = await prepareMachine(node, machine, plan, { undo, signal });
     const vm = await node.vmm.boot(
       {
         id,
@@ -59,7 +43,7 @@ export async function bootMachine(
         initramfs: files.initramfs,
         kernelArguments: config.kernel.arguments,
         memory: path.join(directory, "memory"),
-        disks: files.disk === undefined ? [] : [{ path: disk }],
+        disks,
         ...(network.backend && { network: network.backend }),
       },
       signal,

@@ -1,16 +1,13 @@
-import path from "node:path";
 import { firstContact, helloFrame } from "@sporelet/api";
 import { SporeletError } from "@sporelet/errors";
-import { cloneFile } from "@sporelet/host";
 import { createAgentLink } from "./agent-link.ts";
 import { identityHello } from "./identity.ts";
-import { dropEnvironment, watchEnd } from "./lifecycle.ts";
+import { watchEnd } from "./lifecycle.ts";
 import type { ManagedMachine } from "./machine.ts";
 import type { Node } from "./node.ts";
 import { publishPorts } from "./ports.ts";
-import { writeRecord } from "./record.ts";
-import { answered, keepEnvironment, type StartPlan } from "./start.ts";
-import { together } from "./together.ts";
+import { prepareMachine } from "./preparation.ts";
+import { answered, type StartPlan } from "./start.ts";
 
 /**
  * Resumes one clone of a snapshot that passed the gate: takes a network and clones the disk side by side,
@@ -30,23 +27,8 @@ export async function resumeClone(
   const { id, record } = machine;
   const { directory, runtimeDirectory } = record;
   await using undo = new AsyncDisposableStack();
-  undo.defer(() => node.machines.delete(machine));
   try {
-    signal.throwIfAborted();
-    undo.defer(() => node.store.machines.remove(id));
-    undo.defer(() => dropEnvironment(node, id));
-    await node.store.machines.create(id);
-    const disk = path.join(directory, "disk");
-    const [network, diskClone] = await together([
-      node.networks.take(config.shape.network, ports, signal).then((taken) => {
-        undo.defer(() => taken.release());
-        return taken;
-      }),
-      files.disk === undefined ? undefined : cloneFile(files.disk, disk, { signal }),
-      // The record is there before the process: a later spored finds what this one began.
-      writeRecord(record),
-      keepEnvironment(node, id, env),
-    ]);
+    const { network, disks, diskClone } = await prepareMachine(node, machine, plan, { undo, signal });
     const slot = await node.vmm.prepare(
       {
         id,
@@ -58,7 +40,7 @@ export async function resumeClone(
         kernel: files.kernel,
         initramfs: files.initramfs,
         kernelArguments: config.kernel.arguments,
-        disks: files.disk === undefined ? [] : [{ path: disk }],
+        disks,
         ...(network.backend && { network: network.backend }),
       },
       signal,

@@ -1,20 +1,19 @@
 import { create } from "@bufbuild/protobuf";
 import type { HandlerContext } from "@connectrpc/connect";
-import { agentProtocol, node as api } from "@sporelet/api";
+import { node as api } from "@sporelet/api";
 import { SporeletError } from "@sporelet/errors";
-import type { StoredSnapshot } from "@sporelet/store";
 import { bootMachine } from "./boot.ts";
-import { requireResumable } from "./gate.ts";
-import { destroy } from "./lifecycle.ts";
+import { callTime } from "./call-time.ts";
 import type { ManagedMachine } from "./machine.ts";
-import { machineMessage } from "./messages.ts";
 import { cloneNames } from "./names.ts";
 import type { Node } from "./node.ts";
+import { obtain, type Resumable } from "./obtain.ts";
 import { checkPorts, portsOfClone } from "./ports.ts";
+import { relay } from "./relay.ts";
 import { resumeClone } from "./resume.ts";
 import { arrivedAt } from "./server.ts";
-import { enlist, type StartPlan } from "./start.ts";
-import { asTheyCome } from "./together.ts";
+import type { StartPlan } from "./start.ts";
+import { startAll } from "./start-all.ts";
 
 /**
  * How many machines are started at the same time. Starting is bound by the CPU. Measured on two cores with
@@ -41,9 +40,17 @@ export async function* run(
     });
   }
   const ports = checkPorts(request.ports, count);
-  const snapshot = await resumable(node, request.snapshot);
+  const time = callTime(context.signal, request.timeoutMs);
+  using obtained = yield* relay<api.RunEvent, Resumable>((onEvent, signal) =>
+    obtain(node, request, {
+      onEvent: (event) => onEvent(create(api.RunEventSchema, { event })),
+      time,
+      signal,
+    }),
+  );
+  const { snapshot } = obtained;
   const names = cloneNames(request.name, count, node.machines.hasName);
-  const { env, remove, timeoutMs } = request;
+  const { env, remove } = request;
   const plans = names.map((name, index) => ({
     ...{ snapshot, reference: request.snapshot, name, env, remove },
     ports: portsOfClone(ports, index),
@@ -51,7 +58,7 @@ export async function* run(
   }));
   const starter = (machine: ManagedMachine, plan: StartPlan, signal: AbortSignal) =>
     node.starts(() => resumeClone(node, machine, plan, signal));
-  yield* startAll(node, plans, "resume", starter, deadline(context.signal, timeoutMs || 30_000));
+  yield* startAll(node, plans, "resume", starter, time.atMost(30_000));
 }
 
 /** Boot: the same machine, cold. */
@@ -77,71 +84,11 @@ export async function* boot(
   };
   const starter = (machine: ManagedMachine, each: StartPlan, signal: AbortSignal) =>
     bootMachine(node, machine, each, { signal, timeoutMs });
-  yield* startAll(node, [plan], "boot", starter, deadline(context.signal, timeoutMs));
-}
-
-async function resumable(node: Node, reference: string): Promise<StoredSnapshot> {
-  const snapshot = await node.store.resolve(reference);
-  const { config, files } = snapshot;
-  const [probe] = await Promise.all([
-    node.probes.get({ accelerator: config.shape.accelerator, guest: files }),
-    node.store.check(snapshot),
-  ]);
-  requireResumable(reference, config, { probe, agentProtocol, networks: node.networks.kinds });
-  return snapshot;
-}
-
-/** Starts machines side by side and tells of each that is ready; when one fails none of them stays. */
-async function* startAll(
-  node: Node,
-  plans: readonly StartPlan[],
-  origin: "resume" | "boot",
-  start: (machine: ManagedMachine, plan: StartPlan, signal: AbortSignal) => Promise<void>,
-  outer: AbortSignal,
-): AsyncGenerator<api.RunEvent> {
-  const failed = new AbortController();
-  const signal = AbortSignal.any([outer, failed.signal, node.shutdown]);
-  // All names are taken before the first machine starts.
-  const machines = plans.map((plan) => ({ plan, machine: enlist(node, plan, origin) }));
-  const starts = machines.map(async ({ machine, plan }) => {
-    try {
-      await start(machine, plan, signal);
-      return machine;
-    } catch (error) {
-      failed.abort(error);
-      throw error;
-    }
-  });
-  let all = false;
-  void Promise.all(starts).then(
-    () => {
-      all = true;
-    },
-    () => {},
+  yield* startAll(
+    node,
+    [plan],
+    "boot",
+    starter,
+    AbortSignal.any([context.signal, AbortSignal.timeout(timeoutMs)]),
   );
-  let told = false;
-  try {
-    for await (const machine of asTheyCome(starts)) {
-      if (!told && machine.record.diskClone === "copy") {
-        told = true;
-        yield notice("the disk was copied: this file system has no reflinks (sporectl doctor)");
-      }
-      yield create(api.RunEventSchema, { event: { case: "ready", value: machineMessage(machine.record) } });
-    }
-  } finally {
-    if (!all) {
-      failed.abort(new DOMException("the call ended", "AbortError"));
-      const settled = await Promise.allSettled(starts);
-      const ready = settled.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
-      await Promise.all(ready.map((machine) => machine.exclusive(() => destroy(node, machine))));
-    }
-  }
-}
-
-function notice(text: string): api.RunEvent {
-  return create(api.RunEventSchema, { event: { case: "notice", value: text } });
-}
-
-function deadline(signal: AbortSignal, timeoutMs: number): AbortSignal {
-  return AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
 }

@@ -1,0 +1,42 @@
+import { agentProtocol, type node as api } from "@sporelet/api";
+import type { StoredSnapshot } from "@sporelet/store";
+import type { CallTime } from "./call-time.ts";
+import { requireResumable } from "./gate.ts";
+import type { Node } from "./node.ts";
+
+/** A snapshot that clones can be resumed from here and now. It stays so until this is disposed of. */
+export interface Resumable extends Disposable {
+  snapshot: StoredSnapshot;
+}
+
+/** Which snapshot, and how it is fetched when it is not in the store. */
+export type ObtainRequest = Pick<api.RunRequest, "snapshot" | "registry" | "fetch">;
+
+export interface ObtainOptions {
+  /** Told what goes on when it takes a while: transfers, steps of a build, notices. */
+  onEvent(event: api.RunEvent["event"]): void;
+  time: CallTime;
+  signal: AbortSignal;
+}
+
+/**
+ * Makes of a reference something that can be resumed on this host.
+ *
+ * @throws SporeletError `not_found`; `incompatible` or `unsupported` when this host cannot restore its state;
+ *   `corrupt`
+ */
+export async function obtain(
+  node: Node,
+  request: ObtainRequest,
+  _options: ObtainOptions,
+): Promise<Resumable> {
+  const { snapshot: reference } = request;
+  const snapshot = await node.store.resolve(reference);
+  const { config, files } = snapshot;
+  const [probe] = await Promise.all([
+    node.probes.get({ accelerator: config.shape.accelerator, guest: files }),
+    node.store.check(snapshot),
+  ]);
+  requireResumable(reference, config, { probe, agentProtocol, networks: node.networks.kinds });
+  return { snapshot, [Symbol.dispose]: () => {} };
+}
