@@ -3,6 +3,7 @@ export { hostChecks } from "./checks/checks.ts";
 export { syncPath, writeFileAtomic } from "./files/atomic.ts";
 export { allocatedBytes, type CopyOptions, cloneFile, copySparse, punchZeroPages } from "./files/copy.ts";
 export { dataExtents, scanData } from "./files/extents.ts";
+export { type PhysicalExtent, type PhysicalExtentOptions, physicalExtents } from "./files/fiemap.ts";
 export { type Extent, nonZeroRuns, pageBytes } from "./files/pages.ts";
 export { findProgram } from "./find-program.ts";
 export { privatePageRuns } from "./memory/pagemap.ts";
