@@ -1,0 +1,70 @@
+import { open } from "node:fs/promises";
+import path from "node:path";
+import { temporaryDirectory } from "@sporelet/host/testing";
+import { describe, expect, it } from "vitest";
+import { requireNoSecrets, secretsIn } from "./secrets.ts";
+
+// Put together here, so that no text of this file is itself a find.
+const alphabet = "aB3dE5gH7jK9mN1pQ2rS4tU6vW8xY0zAbCdEfGhI";
+const secrets: Record<string, string> = {
+  "a private key": `-----BEGIN ${"OPENSSH "}PRIVATE KEY-----\n${alphabet}${alphabet}\n`,
+  "an AWS access key": `${"AK"}IA${"B3D5F7H9J2L4N6P8"} `,
+  "a GitHub token": `${"gh"}p_${alphabet.slice(0, 36)} `,
+  "a GitLab token": `${"gl"}pat-${alphabet.slice(0, 20)}`,
+  "an npm token": `${"np"}m_${alphabet.slice(0, 36)} `,
+  "a Google API key": `${"AI"}zaSy${alphabet.slice(0, 33)} `,
+};
+
+describe("secrets in a block", () => {
+  for (const [kind, text] of Object.entries(secrets)) {
+    it(`${kind} is found, at its offset`, () => {
+      const block = Buffer.concat([Buffer.alloc(1000, "x"), Buffer.from(text), Buffer.alloc(50)]);
+      expect(secretsIn(block)).toEqual([{ kind, offset: 1000 }]);
+    });
+  }
+
+  it("a key in JSON, its lines joined by escaped newlines, is found", () => {
+    const text = `{"private_key":"-----BEGIN ${""}PRIVATE KEY-----\\n${alphabet}${alphabet}\\n"}`;
+    expect(secretsIn(Buffer.from(text))).toEqual([{ kind: "a private key", offset: 16 }]);
+  });
+
+  it("the heads that programs contain, public keys, examples and placeholders are none", () => {
+    const harmless = [
+      `-----BEGIN RSA ${"PRIVATE"} KEY-----\0`,
+      `-----BEGIN PUBLIC KEY-----\n${alphabet}${alphabet}\n`,
+      `${"AK"}IAIOSFODNN7EXAMPLE `,
+      `${"gh"}p_${"x".repeat(36)} `,
+      `${"gh"}p_short `,
+      `${"AK"}IA lower case`,
+    ];
+    for (const text of harmless) expect(secretsIn(Buffer.from(text)), text).toEqual([]);
+  });
+});
+
+describe("publishing", () => {
+  it("is refused with what was found and where, but not with the secret", async () => {
+    await using directory = await temporaryDirectory();
+    const image = path.join(directory.path, "image");
+    const secret = secrets["a GitHub token"] ?? "";
+    // Across the border of two blocks that are read one after the other.
+    const offset = 1024 * 1024 - 10;
+    await using file = await open(image, "w");
+    await file.truncate(8 * 1024 * 1024);
+    await file.write(Buffer.alloc(2 * 1024 * 1024, "a"), 0, undefined, 0);
+    await file.write(Buffer.from(` ${secret}`), 0, undefined, offset - 1);
+    const refusal = await requireNoSecrets("shop:1", { memory: image, disk: undefined }).catch(
+      (error) => error,
+    );
+    expect(refusal).toMatchObject({ code: "failed_precondition", subject: "shop:1" });
+    expect(refusal.reason).toContain(`a GitHub token in its memory at offset ${offset}`);
+    expect(refusal.reason).not.toContain(secret.trim());
+  });
+
+  it("goes on when there is nothing", async () => {
+    await using directory = await temporaryDirectory();
+    const image = path.join(directory.path, "image");
+    await using file = await open(image, "w");
+    await file.truncate(64 * 1024);
+    await expect(requireNoSecrets("shop:1", { memory: image })).resolves.toBeUndefined();
+  });
+});
