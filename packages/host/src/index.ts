@@ -23,6 +23,7 @@ export { type PublishedPort, type PublishOptions, publishPort } from "./ports/pu
 export { type ProcessResult, processStartTicks, type RunProcessOptions, runProcess } from "./process.ts";
 export { installCommand, installHint } from "./programs.ts";
 export { makeRuntimeDirectory, ownerOf, runtimeDirectoryOf } from "./runtime-directory.ts";
+export { sha256 } from "./sha256.ts";
 export { inNetworkNamespace, loadSyscalls } from "./syscalls.ts";
 export { tscKhz } from "./tsc.ts";
 export { canReflink } from "./volume/reflink.ts";
