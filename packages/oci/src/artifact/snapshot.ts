@@ -101,10 +101,7 @@ export function requireMediaType(manifest: JsonObject, expected: string, context
 /** Compares types like `application/vnd.sporelet.snapshot.v1`: another version is told from another thing. */
 export function requireVersion(actual: string, expected: string, what: string, context: ReadContext): void {
   if (actual === expected) return;
-  const [name, suffix] = expected.split(/\.v1\b/);
-  const version = new RegExp(`^${RegExp.escape(name ?? "")}\\.v(\\d+)${RegExp.escape(suffix ?? "")}$`).exec(
-    actual,
-  )?.[1];
+  const version = familyOf(actual) === familyOf(expected) ? /\.v(\d+)/.exec(actual)?.[1] : undefined;
   throw new SporeletError({
     ...context,
     code: "incompatible",
