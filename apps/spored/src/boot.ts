@@ -2,6 +2,7 @@ import path from "node:path";
 import { firstContact } from "@sporelet/api";
 import { SporeletError } from "@sporelet/errors";
 import { createAgentLink } from "./agent-link.ts";
+import { requireBootable } from "./gate.ts";
 import { identityHello } from "./identity.ts";
 import { watchEnd } from "./lifecycle.ts";
 import type { ManagedMachine } from "./machine.ts";
@@ -27,7 +28,7 @@ export async function bootMachine(
 ): Promise<void> {
   const { signal } = options;
   const { snapshot, env, ports } = plan;
-  const { config, files } = snapshot;
+  const { config } = snapshot;
   const { id, record } = machine;
   const { directory, runtimeDirectory } = record;
   await using undo = new AsyncDisposableStack();
@@ -39,8 +40,7 @@ export async function bootMachine(
         directory,
         runtimeDirectory,
         shape: config.shape,
-        kernel: files.kernel,
-        initramfs: files.initramfs,
+        ...requireBootable(plan.reference, snapshot),
         kernelArguments: config.kernel.arguments,
         memory: path.join(directory, "memory"),
         disks,

@@ -7,10 +7,13 @@ import type { Node } from "./node.ts";
 /** Doctor: the host, the VMM and the store, as they are now. */
 export async function doctor(node: Node): Promise<api.DoctorResponse> {
   const snapshots = await node.store.list(() => {});
-  const [newest] = snapshots;
+  const guests = snapshots.flatMap(({ files: { kernel, initramfs } }) =>
+    kernel !== undefined && initramfs !== undefined ? [{ kernel, initramfs }] : [],
+  );
+  const [newest] = guests;
   const [host, probe] = await Promise.all([
     hostChecks({ home: node.home }),
-    newest === undefined ? node.probes.get() : node.probes.best(newest.files),
+    newest === undefined ? node.probes.get() : node.probes.best(newest),
   ]);
   const checks = [...vmmChecks(probe, newest !== undefined), ...host];
   return create(api.DoctorResponseSchema, { checks });

@@ -4,7 +4,7 @@ import { type GateHost, requireResumable } from "./gate.ts";
 
 const file = { digest: "sha256:0", sizeBytes: 1, usedBytes: 1 } as const;
 const config: SnapshotConfig = {
-  formatVersion: 1,
+  formatVersion: 2,
   created: "2026-01-01T00:00:00.000Z",
   layer: 0,
   source: "test",

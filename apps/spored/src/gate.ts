@@ -1,5 +1,5 @@
 import { SporeletError } from "@sporelet/errors";
-import type { SnapshotConfig } from "@sporelet/store";
+import type { SnapshotConfig, StoredSnapshot } from "@sporelet/store";
 import type { Probe } from "@sporelet/vmm";
 
 export interface GateHost {
@@ -77,5 +77,24 @@ export function requireResumable(reference: string, config: SnapshotConfig, host
     hint: refusal.bootable
       ? `sporectl boot ${reference} starts the same machine cold`
       : (host.probe.problems.find(({ remedy }) => remedy)?.remedy ?? "build the snapshot again on this host"),
+  });
+}
+
+/**
+ * What a cold boot needs of a snapshot.
+ *
+ * @throws SporeletError `failed_precondition` when it has no kernel: its maker gave the state alone.
+ */
+export function requireBootable(
+  reference: string,
+  { files: { kernel, initramfs } }: Pick<StoredSnapshot, "files">,
+): { kernel: string; initramfs: string } {
+  if (kernel !== undefined && initramfs !== undefined) return { kernel, initramfs };
+  throw new SporeletError({
+    code: "failed_precondition",
+    operation: "boot",
+    subject: reference,
+    reason: `it has no ${kernel === undefined ? "kernel" : "initramfs"} to boot, only a frozen state`,
+    hint: `sporectl run ${reference} resumes the state`,
   });
 }

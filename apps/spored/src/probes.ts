@@ -11,9 +11,10 @@ interface ProbeGuest {
 /** What the VMM can do on this host, asked once and then remembered until its program changes. */
 export interface Probes {
   /**
-   * @param need an accelerator that is of interest: it is tried with `guest` when it is not known to work
+   * @param need an accelerator that is of interest: it is tried with `guest` when it is not known to work,
+   *   if that has a kernel
    */
-  get(need?: { accelerator: Accelerator; guest: ProbeGuest }): Promise<Probe>;
+  get(need?: { accelerator: Accelerator; guest: Partial<ProbeGuest> }): Promise<Probe>;
   /** All that works here, each accelerator tried with `guest`. */
   best(guest: ProbeGuest): Promise<Probe>;
 }
@@ -53,7 +54,9 @@ export function createProbes(vmm: Vmm, cacheDirectory: string): Probes {
     async get(need) {
       const probe = await plain();
       if (need === undefined || probe.version === undefined) return probe;
-      return probe.accelerators.includes(need.accelerator) ? probe : await best(need.guest);
+      const { kernel, initramfs } = need.guest;
+      if (probe.accelerators.includes(need.accelerator) || !kernel || !initramfs) return probe;
+      return await best({ kernel, initramfs });
     },
   };
 }

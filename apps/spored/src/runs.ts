@@ -4,6 +4,7 @@ import { node as api } from "@sporelet/api";
 import { SporeletError } from "@sporelet/errors";
 import { bootMachine } from "./boot.ts";
 import { callTime } from "./call-time.ts";
+import { requireBootable } from "./gate.ts";
 import type { ManagedMachine } from "./machine.ts";
 import { cloneNames } from "./names.ts";
 import type { Node } from "./node.ts";
@@ -70,6 +71,7 @@ export async function* boot(
   const ports = checkPorts(request.ports, 1);
   const snapshot = await node.store.resolve(request.snapshot);
   await node.store.check(snapshot);
+  requireBootable(request.snapshot, snapshot);
   const [name = ""] = cloneNames(request.name, 1, node.machines.hasName);
   const { env, remove } = request;
   const timeoutMs = request.timeoutMs || 300_000;

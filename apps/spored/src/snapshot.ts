@@ -54,8 +54,8 @@ async function freeze(
   const into = (file: string) => path.join(draft.directory, file);
   await using capture = await prepareCapture({ machine: live.vm, target: into("memory"), signal });
   await together([
-    cloneFile(parent.files.kernel, into("kernel"), { signal }),
-    cloneFile(parent.files.initramfs, into("initramfs"), { signal }),
+    parent.files.kernel && cloneFile(parent.files.kernel, into("kernel"), { signal }),
+    parent.files.initramfs && cloneFile(parent.files.initramfs, into("initramfs"), { signal }),
   ]);
   const pauseMs = await live.agent.whileParked(
     (client) => quiesce(client, machine, parent.config.hookTimeoutMs, signal),

@@ -1,12 +1,24 @@
-import { SporeletError } from "@sporelet/errors";
-import type { Digest } from "@sporelet/page-image";
+import type { Digest, PageRun } from "@sporelet/page-image";
 
-/** The files that a frozen machine consists of; `disk` is absent on machines without one (Layer 0). */
-export const snapshotFiles = ["memory", "vmstate", "disk", "kernel", "initramfs"] as const;
+/**
+ * The files that a frozen machine consists of. `disk` is absent on machines without one (Layer 0), `kernel`
+ * and `initramfs` on those whose maker gave none: their state can be resumed, but not be booted cold.
+ * `workingset` is what a clone touched from its resume to its first response, recorded once.
+ */
+export const snapshotFiles = ["memory", "vmstate", "disk", "kernel", "initramfs", "workingset"] as const;
 export type SnapshotFile = (typeof snapshotFiles)[number];
 
+/** Without these there is no machine. */
+export const neededFiles = ["memory", "vmstate"] as const satisfies SnapshotFile[];
+
+/** The files that are page images, and that a child has only pages of its own of. */
+export const imageFiles = ["memory", "disk"] as const satisfies SnapshotFile[];
+export type ImageFile = (typeof imageFiles)[number];
+
 /** Something for each file of a machine. */
-export type PerFile<T> = Record<Exclude<SnapshotFile, "disk">, T> & { disk?: T };
+export type PerFile<T> = Record<(typeof neededFiles)[number], T> & {
+  [file in Exclude<SnapshotFile, (typeof neededFiles)[number]>]?: T;
+};
 
 export interface FileRecord {
   /** See `digestOf` in @sporelet/page-image. */
@@ -14,16 +26,18 @@ export interface FileRecord {
   sizeBytes: number;
   /** Bytes in pages that are not zero. */
   usedBytes: number;
+  /** Of memory and disk: bytes in pages that differ from the parent; without a parent `usedBytes`. */
+  ownBytes?: number;
 }
 
 /** What is known of a snapshot beside its files. It is stored as JSON and never changes. */
 export interface SnapshotConfig {
-  formatVersion: 1;
+  formatVersion: 2;
   /** ISO 8601, UTC. */
   created: string;
   /** 0: kernel and init; 1: a Compose project, warm; 2 and above: what was frozen from a clone. */
   layer: number;
-  /** The snapshot whose clone was frozen. */
+  /** The snapshot whose clone was frozen. It need not be in the store: the files here are whole. */
   parent?: Digest;
   /** What it was made from, for people: a directory, a machine's name. */
   source: string;
@@ -33,6 +47,10 @@ export interface SnapshotConfig {
     accelerator: string;
     machineType?: string;
     cpuModel?: string;
+    /** Frequency of the guest's time stamp counter. */
+    tscKhz?: number;
+    /** What the guest's CPU offered, by the names of /proc/cpuinfo. */
+    cpuFeatures?: string[];
   };
   shape: {
     cpus: number;
@@ -55,34 +73,16 @@ export interface SnapshotConfig {
   recipe: unknown;
 }
 
+/** Pages of the images that may differ from the parent's; all others are the same. */
+export type ChangedPages = { readonly [file in ImageFile]?: readonly PageRun[] };
+
 /** A config as its author gives it: the store adds what it knows itself. */
 export type SnapshotDescription = Omit<SnapshotConfig, "formatVersion" | "created" | "files"> &
-  Partial<Pick<SnapshotConfig, "formatVersion" | "created">> & { files?: Partial<PerFile<FileRecord>> };
-
-/**
- * Reads a stored config.
- *
- * @throws SporeletError `corrupt` when it is not one, `incompatible` when a later version wrote it.
- */
-export function parseConfig(text: string, subject: string): SnapshotConfig {
-  const context = { operation: "read the snapshot's config", subject };
-  let config: Partial<SnapshotConfig> | null;
-  try {
-    config = JSON.parse(text);
-  } catch (cause) {
-    throw new SporeletError({ ...context, code: "corrupt", reason: "it is not JSON", cause });
-  }
-  if (typeof config !== "object" || config === null || typeof config.formatVersion !== "number") {
-    throw new SporeletError({ ...context, code: "corrupt", reason: "it has no format version" });
-  }
-  if (config.formatVersion !== 1) {
-    const reason = `its format version ${config.formatVersion} is not known here`;
-    throw new SporeletError({ ...context, code: "incompatible", reason, hint: "upgrade Sporelet" });
-  }
-  for (const name of ["created", "layer", "vmm", "shape", "kernel", "files"] as const) {
-    if (config[name] === undefined) {
-      throw new SporeletError({ ...context, code: "corrupt", reason: `it lacks ${name}` });
-    }
-  }
-  return config as SnapshotConfig;
-}
+  Partial<Pick<SnapshotConfig, "formatVersion" | "created">> & {
+    files?: Partial<PerFile<FileRecord>>;
+    /**
+     * What its author knows to have changed since `parent`, so that digests cost no more than that. Not
+     * stored. What is not given is found by comparing with the parent, if that is in the store.
+     */
+    changed?: ChangedPages;
+  };

@@ -1,14 +1,18 @@
 export type { Cache, CacheOptions } from "./cache.ts";
 export { cacheKey, type KeyPart } from "./cache-key.ts";
 export {
+  type ChangedPages,
   type FileRecord,
+  type ImageFile,
   type PerFile,
   type SnapshotConfig,
   type SnapshotDescription,
   type SnapshotFile,
   snapshotFiles,
 } from "./config.ts";
+export type { SnapshotDraft } from "./draft.ts";
 export type { MachineDirectories } from "./machines.ts";
+export { parseConfig } from "./parse-config.ts";
 export { normalizeReference, parseReference, type Reference } from "./reference.ts";
-export type { SnapshotDraft, StoredSnapshot } from "./snapshot.ts";
+export type { StoredSnapshot } from "./snapshot.ts";
 export { openStore, type RemoveOptions, type Store } from "./store.ts";

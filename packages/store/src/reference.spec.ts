@@ -1,7 +1,7 @@
 import { SporeletError } from "@sporelet/errors";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { normalizeReference, parseReference } from "./reference.ts";
+import { normalizeReference, parseReference, type Reference } from "./reference.ts";
 import { resolveReference } from "./resolve.ts";
 
 const word = fc.stringMatching(/^[a-z0-9]{1,6}$/);
@@ -12,12 +12,14 @@ const name = fc
   .array(part, { minLength: 1, maxLength: 3 })
   .map((parts) => parts.join("/"))
   .filter((text) => text !== "sha256");
+/** Names of which the first part is no registry. */
+const localName = name.filter((text) => !/^([^/]*\.[^/]*|localhost)\//.test(text));
 const tag = fc.stringMatching(/^[a-z0-9_][a-z0-9._-]{0,10}$/);
 
 describe("references", () => {
   it("are read as they were written, and are their own normal form", () => {
     fc.assert(
-      fc.property(name, tag, (n, t) => {
+      fc.property(localName, tag, (n, t) => {
         expect(parseReference(`${n}:${t}`)).toEqual({ name: n, tag: t });
         expect(parseReference(n)).toEqual({ name: n, tag: "latest" });
         expect(normalizeReference(normalizeReference(n))).toBe(`${n}:latest`);
@@ -25,19 +27,50 @@ describe("references", () => {
     );
   });
 
+  it.each([
+    ["registry.example/shop/api:2", "registry.example", "registry.example/shop/api", "2"],
+    ["localhost/demo", "localhost", "localhost/demo", "latest"],
+    ["localhost:5000/demo", "localhost:5000", "localhost:5000/demo", "latest"],
+    ["Registry.Example:443/a/b:V1.0-RC", "registry.example:443", "registry.example:443/a/b", "V1.0-RC"],
+    ["127.0.0.1:5000/a:b", "127.0.0.1:5000", "127.0.0.1:5000/a", "b"],
+    ["[::1]:5000/a", "[::1]:5000", "[::1]:5000/a", "latest"],
+  ])("such as %s name a place in a registry", (text, registry, name, tag) => {
+    expect(parseReference(text)).toEqual({ registry, name, tag });
+    expect(normalizeReference(normalizeReference(text))).toBe(`${name}:${tag}`);
+  });
+
+  it.each([
+    "localhost:99999/a",
+    "localhost:/a",
+    "localhost/",
+    "host.example//a",
+    "host.example/../a",
+    "host.example/A",
+    "host.example/a:.b",
+    "../a",
+    "user@host.example/a",
+    `host.example/${"a".repeat(250)}`,
+  ])("such as %s name no place in a registry", (text) => {
+    expect(() => parseReference(text)).toThrow(SporeletError);
+  });
+
   it("of any other form are refused, never misread", () => {
     fc.assert(
       fc.property(fc.string({ unit: fc.constantFrom(..."aZ9:/._-\\ \n\0é@+") }), (text) => {
-        let reference: { name: string; tag: string };
+        let reference: Reference;
         try {
           reference = parseReference(text);
         } catch (error) {
           expect((error as SporeletError).code).toBe("invalid_argument");
           return;
         }
-        const { name, tag } = reference;
-        expect([`${name}:${tag}`, name]).toContain(text);
-        expect(name.split("/").every((item) => /^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$/.test(item))).toBe(true);
+        const { name, tag, registry } = reference;
+        const written = registry === undefined ? text : registry + text.slice(registry.length);
+        expect([`${name}:${tag}`, name]).toContain(written);
+        if (registry !== undefined) expect(text.slice(0, registry.length).toLowerCase()).toBe(registry);
+        const parts = name.split("/").slice(registry === undefined ? 0 : 1);
+        expect(parts.length).toBeGreaterThan(0);
+        expect(parts.every((item) => /^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$/.test(item))).toBe(true);
         expect(`${name}${tag}`).not.toContain("..".repeat(2));
       }),
     );

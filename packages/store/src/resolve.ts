@@ -1,6 +1,6 @@
 import { nearest, SporeletError } from "@sporelet/errors";
 import type { Digest } from "@sporelet/page-image";
-import { normalizeReference } from "./reference.ts";
+import { normalizeReference, parseReference } from "./reference.ts";
 import type { TagTable } from "./tags.ts";
 
 const digestPattern = /^sha256:[0-9a-f]{64}$/;
@@ -40,9 +40,9 @@ function shortName(tag: string): string {
 
 function notFound(reference: string, tags: Iterable<string>): SporeletError {
   const names = [...tags].map(shortName);
-  const [name = ""] = reference.split(":");
+  const { name, registry } = digestPattern.test(reference) ? { name: "" } : parseReference(reference);
   // A right name with a wrong tag is nearer than any distance tells.
-  const sameName = names.filter((candidate) => candidate.split(":")[0] === name);
+  const sameName = names.filter((candidate) => parseReference(candidate).name === name);
   const near = sameName.length > 0 ? sameName.slice(0, 3) : nearest(shortName(reference), names);
   return new SporeletError({
     code: "not_found",
@@ -52,7 +52,9 @@ function notFound(reference: string, tags: Iterable<string>): SporeletError {
     hint:
       near.length > 0
         ? `did you mean ${near.join(" or ")}?`
-        : "`sporectl snapshot ls` lists what there is; `sporectl build` makes one",
+        : registry !== undefined
+          ? `\`sporectl pull ${reference}\` fetches it`
+          : "`sporectl snapshot ls` lists what there is; `sporectl build` makes one",
   });
 }
 

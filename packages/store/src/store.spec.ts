@@ -38,20 +38,23 @@ describe("a snapshot", () => {
   it("knows its files, their digests and their sizes", () =>
     withStore(async (store) => {
       const { config, files } = await addSnapshot(store, "hello");
-      expect(config.formatVersion).toBe(1);
-      expect(config.files.memory).toMatchObject({ sizeBytes: 1024 * 1024, usedBytes: 4096 });
+      expect(config.formatVersion).toBe(2);
+      expect(config.files.memory).toMatchObject({ sizeBytes: 1024 * 1024, usedBytes: 4096, ownBytes: 4096 });
       expect(config.files.memory.digest).toMatch(/^sha256:[0-9a-f]{64}$/);
       expect(await readFile(files.vmstate, "utf8")).toBe("vmstate of hello");
       const again = await openStore({ root: store.root });
       expect((await again.resolve("hello")).config).toEqual(config);
     }));
 
-  it("may lack a disk, but nothing else", () =>
+  it("may lack a disk and what boots it, but not its state", () =>
     withStore(async (store) => {
       expect((await addSnapshot(store, "layer0", { disk: false })).files.disk).toBeUndefined();
       await using draft = await store.newSnapshot();
       await writeFile(join(draft.directory, "memory"), "");
       await expect(draft.commit(description, "half")).rejects.toMatchObject({ code: "not_found" });
+      await writeFile(join(draft.directory, "vmstate"), "v");
+      const { files } = await draft.commit(description, "whole");
+      expect(Object.keys(files)).toEqual(["memory", "vmstate"]);
     }));
 
   it("is for its owner alone, and its files cannot be written to", () =>
@@ -62,8 +65,9 @@ describe("a snapshot", () => {
       expect((await stat(files.memory)).mode & 0o777).toBe(memory);
       for (const file of [
         files.vmstate,
-        files.kernel,
+        join(directory, "kernel"),
         join(directory, "config.json"),
+        join(directory, "memory.chunks"),
         join(directory, "seal.json"),
       ]) {
         expect((await stat(file)).mode & 0o777).toBe(0o400);
@@ -211,7 +215,7 @@ describe("checking", () => {
     withStore(async (store) => {
       const corrupt = (reason: RegExp) => ({ code: "corrupt", reason: expect.stringMatching(reason) });
       const one = await addSnapshot(store, "one");
-      await rm(one.files.kernel);
+      await rm(join(one.directory, "kernel"));
       await expect(store.check(one)).rejects.toMatchObject(corrupt(/kernel is missing/));
       const two = await addSnapshot(store, "two");
       await truncate(two.files.memory, 100);

@@ -4,20 +4,13 @@ import { SporeletError } from "@sporelet/errors";
 import { writeFileAtomic } from "@sporelet/host";
 import type { Digest } from "@sporelet/page-image";
 import { type Cache, createCache } from "./cache.ts";
+import { createDraft, type SnapshotDraft } from "./draft.ts";
 import { entriesOf, type Layout, layoutOf, sweepTemporary, takeAway } from "./layout.ts";
 import { createMachineDirectories, type MachineDirectories } from "./machines.ts";
 import { normalizeReference } from "./reference.ts";
 import { resolveReference, type Target } from "./resolve.ts";
 import { checkSeal } from "./seal.ts";
-import {
-  createDraft,
-  filesOf,
-  readSnapshot,
-  type SnapshotDraft,
-  type StoredSnapshot,
-  snapshotDirectory,
-  verifySnapshot,
-} from "./snapshot.ts";
+import { filesOf, readSnapshot, type StoredSnapshot, snapshotDirectory, verifySnapshot } from "./snapshot.ts";
 import { createTags, type TagTable } from "./tags.ts";
 
 export interface RemoveOptions {
@@ -107,7 +100,7 @@ function createStore(layout: Layout): Store {
     root: layout.root,
     cache: createCache(layout),
     machines: createMachineDirectories(layout),
-    newSnapshot: () => createDraft(layout, nameIt),
+    newSnapshot: () => createDraft(layout, { name: nameIt, find: (digest) => readIfThere(layout, digest) }),
     resolve,
 
     async list(onProblem) {
@@ -194,6 +187,11 @@ async function requireFormat(layout: Layout): Promise<void> {
         : `its format version ${version} is not known here`,
     hint: version === undefined ? undefined : "upgrade Sporelet, or use another SPORELET_HOME",
   });
+}
+
+/** Of a snapshot that cannot be read nothing is known. */
+async function readIfThere(layout: Layout, digest: Digest): Promise<StoredSnapshot | undefined> {
+  return readSnapshot(layout, digest, []).catch(() => undefined);
 }
 
 async function digestsIn(layout: Layout): Promise<Digest[]> {

@@ -36,6 +36,10 @@ export interface Probe {
    * revision. Absent when the VMM is not usable at all; then `problems` says why.
    */
   version?: string;
+  /** Type of the machines that the driver makes. Absent where `version` is. */
+  machineType?: string;
+  /** Model of their CPUs by accelerator, as the VMM names it. Absent where `version` is. */
+  cpuModels?: Readonly<Partial<Record<Accelerator, string>>>;
   binary?: string;
   /** Usable accelerators, best first, each proved by running a guest. Empty when the VMM is not usable. */
   accelerators: Accelerator[];
@@ -98,8 +102,9 @@ export interface SlotSpec extends MachineFiles {
   /** The frozen state: never written. */
   memory: string;
   vmstate: string;
-  kernel: string;
-  initramfs: string;
+  /** They are in the memory already; for drivers that name them all the same. */
+  kernel?: string;
+  initramfs?: string;
   kernelArguments: string[];
 }
 
