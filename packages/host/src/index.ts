@@ -1,14 +1,17 @@
 export type { Check } from "./checks/check.ts";
 export { hostChecks } from "./checks/checks.ts";
+export { type HostCpu, hostCpu } from "./cpu.ts";
 export { syncPath, writeFileAtomic } from "./files/atomic.ts";
 export { allocatedBytes, type CopyOptions, cloneFile, copySparse, punchZeroPages } from "./files/copy.ts";
 export { dataExtents, scanData } from "./files/extents.ts";
 export { type PhysicalExtent, type PhysicalExtentOptions, physicalExtents } from "./files/fiemap.ts";
+export { type Overlay, openOverlay } from "./files/overlay.ts";
 export { type Extent, nonZeroRuns, pageBytes } from "./files/pages.ts";
 export { findProgram } from "./find-program.ts";
 export { privatePageRuns } from "./memory/pagemap.ts";
-export { copyProcessMemory, type MemoryUse, memoryUse, readProcessMemory } from "./memory/process-memory.ts";
+export { type MemoryUse, memoryUse, readProcessMemory } from "./memory/process-memory.ts";
 export type { MappedRegion } from "./memory/runs.ts";
+export { createMemorySpool, type MemorySpool } from "./memory/spool.ts";
 export { guestNetwork } from "./network/addresses.ts";
 export { inNetns, type NetnsHandle, openNetns } from "./network/netns.ts";
 export {

@@ -14,6 +14,14 @@ import type { MachineFiles, MachineShape } from "../contract.ts";
  */
 export const machineRevision = 2;
 
+export const machineType = "microvm";
+
+/**
+ * arch-capabilities: reads an MSR that some hosts refuse. la57: page walks of five levels instead of four make
+ * everything under emulation slower, and no guest has so much memory.
+ */
+export const cpuModels = { kvm: "host,-arch-capabilities", tcg: "max,la57=off" } as const;
+
 /** File descriptors that the process inherits besides its standard three. */
 export const inheritedFd = { monitor: 3, vmstate: 4 } as const;
 
@@ -49,9 +57,9 @@ export function commandLine(machine: CommandLine): string[] {
   const share = start.kind === "boot" ? "on" : "off";
   const words = [
     ["-name", `guest=${quote(machine.id)}`],
-    ["-machine", machineType()],
+    ["-machine", machineWords()],
     ["-accel", shape.accelerator === "kvm" ? "kvm" : "tcg,thread=multi,tb-size=64"],
-    ["-cpu", cpuModel(shape)],
+    ["-cpu", cpuModels[shape.accelerator]],
     ["-smp", `${shape.cpus}`],
     ["-m", `${shape.memoryBytes / mebibyte}M`],
     [
@@ -90,16 +98,10 @@ export function commandLine(machine: CommandLine): string[] {
 
 const mebibyte = 1024 * 1024;
 
-function cpuModel({ accelerator }: MachineShape): string {
-  // arch-capabilities: reads an MSR that some hosts refuse. la57: page walks of five levels instead of four
-  // make everything under emulation slower, and no guest has so much memory.
-  return accelerator === "kvm" ? "host,-arch-capabilities" : "max,la57=off";
-}
-
-function machineType(): string {
+function machineWords(): string {
   // rtc: without KVM's clock the guest has no other time. pit and pic: the timer is calibrated by them.
   return [
-    "microvm",
+    machineType,
     "x-option-roms=off",
     "isa-serial=on",
     "rtc=on",

@@ -8,7 +8,7 @@ import { SporeletError } from "@sporelet/errors";
 import { installHint, writeFileAtomic } from "@sporelet/host";
 import type { Accelerator, MachineShape, Probe, ProbeOptions, Vmm } from "../contract.ts";
 import { within } from "../wait.ts";
-import { machineRevision } from "./command-line.ts";
+import { cpuModels, machineRevision, machineType } from "./command-line.ts";
 import { askVersion, isTooOld, oldestVersion } from "./version.ts";
 
 /** A working guest answers after 0.3 s under KVM and 2-4 s in software; an overloaded host takes longer. */
@@ -56,7 +56,7 @@ export async function probeQemu(
     const lasting = accelerator === "kvm" || outcome === "works";
     if (cache !== undefined && lasting) await writeFileAtomic(cache, JSON.stringify(outcomes));
   }
-  return { driver: "qemu", version, binary, ...judge(outcomes, accelerators) };
+  return { driver: "qemu", version, machineType, cpuModels, binary, ...judge(outcomes, accelerators) };
 }
 
 /** Pure: what is usable, and what people should know. */
