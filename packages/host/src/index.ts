@@ -8,6 +8,13 @@ export { type PhysicalExtent, type PhysicalExtentOptions, physicalExtents } from
 export { type Overlay, openOverlay } from "./files/overlay.ts";
 export { type Extent, nonZeroRuns, pageBytes } from "./files/pages.ts";
 export { findProgram } from "./find-program.ts";
+export {
+  type FuseAccess,
+  type FuseFile,
+  type FuseFileSystem,
+  type FuseOptions,
+  mountFuse,
+} from "./fuse/file-system.ts";
 export { privatePageRuns } from "./memory/pagemap.ts";
 export { type MemoryUse, memoryUse, readProcessMemory } from "./memory/process-memory.ts";
 export type { MappedRegion } from "./memory/runs.ts";
@@ -27,7 +34,7 @@ export { type ProcessResult, processStartTicks, type RunProcessOptions, runProce
 export { installCommand, installHint } from "./programs.ts";
 export { makeRuntimeDirectory, ownerOf, runtimeDirectoryOf } from "./runtime-directory.ts";
 export { sha256 } from "./sha256.ts";
-export { inNetworkNamespace, loadSyscalls } from "./syscalls.ts";
+export { detachMount, inNetworkNamespace, loadSyscalls } from "./syscalls.ts";
 export { tscKhz } from "./tsc.ts";
 export { canReflink } from "./volume/reflink.ts";
 export { openVolume, type Volume, type VolumeOptions } from "./volume/volume.ts";

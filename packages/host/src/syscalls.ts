@@ -14,6 +14,8 @@ interface Libc {
   ioctl(fd: number, request: number, argument: Uint8Array): number;
   setns(fd: number, type: number): number;
   socket(domain: number, type: number, protocol: number): number;
+  mount(source: string, target: string, type: string, flags: number, data: string): number;
+  umount2(target: string, flags: number): number;
   flock: { async(fd: number, operation: number, done: (error: unknown, result: number) => void): void };
 }
 
@@ -37,6 +39,10 @@ function load(): { koffi: Koffi; libc: Libc } {
         ioctl: c.func("int ioctl(int fd, unsigned long request, void *argument)"),
         setns: c.func("int setns(int fd, int nstype)"),
         socket: c.func("int socket(int domain, int type, int protocol)"),
+        mount: c.func(
+          "int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)",
+        ),
+        umount2: c.func("int umount2(const char *target, int flags)"),
         flock: c.func("int flock(int fd, int operation)") as unknown as Libc["flock"],
       },
     };
@@ -162,4 +168,34 @@ export function lockFile(fd: number): Promise<void> {
       else reject(systemError(koffi, "flock"));
     });
   });
+}
+
+// mount(2): the same on all architectures.
+const MS_NOSUID = 2;
+const MS_NODEV = 4;
+const MS_NOEXEC = 8;
+
+/** mount(2), for a file system of plain data: nothing on it is a program or a device. */
+export function mountFileSystem(source: string, target: string, type: string, data: string): void {
+  const { koffi, libc } = load();
+  if (libc.mount(source, target, type, MS_NOSUID | MS_NODEV | MS_NOEXEC, data) !== 0) {
+    throw systemError(koffi, "mount");
+  }
+}
+
+const MNT_FORCE = 1;
+const MNT_DETACH = 2;
+
+/**
+ * umount2(2): takes a mount out of the tree at once, whoever still uses it.
+ *
+ * @param options.abort also end what waits for the file system: for FUSE, its connection.
+ * @returns false when nothing is mounted there.
+ */
+export function detachMount(target: string, options: { abort: boolean }): boolean {
+  const { koffi, libc } = load();
+  if (libc.umount2(target, MNT_DETACH | (options.abort ? MNT_FORCE : 0)) === 0) return true;
+  const error = systemError(koffi, "umount2");
+  if (error.code === "EINVAL" || error.code === "ENOENT") return false;
+  throw error;
 }
