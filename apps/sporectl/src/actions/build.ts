@@ -7,7 +7,7 @@ import type { BuildSignature } from "../commands/host.ts";
 import { snapshotDocument } from "../output/documents.ts";
 import { humanBytes, humanMs, shortDigest } from "../output/human.ts";
 import { createProgress } from "../output/progress.ts";
-import type { Step } from "../output/steps.ts";
+import { stepOf } from "../output/steps.ts";
 import { cleanedUp } from "./cleanup.ts";
 
 export const action: Action<BuildSignature> = async (context, args, options) => {
@@ -67,9 +67,4 @@ function defaultTag(projectPath: string): string {
     .replaceAll(/[^a-z0-9._-]+/g, "-")
     .replaceAll(/^[._-]+|[._-]+$/g, "");
   return name === "" ? "project" : name;
-}
-
-function stepOf({ id, title, state, fraction, elapsedMs, detail }: node.BuildStep): Step {
-  const known = state === "started" || state === "cached" || state === "done" ? state : "progress";
-  return { id, title, state: known, fraction, elapsedMs, detail };
 }

@@ -7,6 +7,7 @@ import { checkTerminal, environmentOf } from "../exec/environment.ts";
 import { createPrefixer } from "../exec/prefix.ts";
 import { type ExecOptions, runExec } from "../exec/session.ts";
 import { cleanedUp } from "./cleanup.ts";
+import { registryRequest } from "./registry-options.ts";
 import { portsOf, printStarted, startedMachines } from "./start-machines.ts";
 
 export const action: Action<RunSignature> = async (context, args, options) => {
@@ -31,7 +32,10 @@ export const action: Action<RunSignature> = async (context, args, options) => {
   const node = await context.node();
   const ports = await portsOf(context, node, snapshot, options.publish, options.publishAll);
   const name = options.name ?? "";
-  const request = { snapshot, name, count, ports, env, remove: options.rm, timeoutMs: options.timeout };
+  const request = {
+    ...{ snapshot, name, count, ports, env, remove: options.rm, timeoutMs: options.timeout },
+    ...{ fetch: options.fetch, registry: registryRequest(context, options) },
+  };
   const events = node.run(request, { signal: context.signal });
   const title = count > 1 ? `resuming ${count} clones of ${snapshot}` : `resuming ${snapshot}`;
   const machines = await startedMachines(context, node, title, events);

@@ -5,7 +5,9 @@ import type { PortOption } from "../cli/parse.ts";
 import { machineDocument } from "../output/documents.ts";
 import { readyColumns } from "../output/machines.ts";
 import { createProgress } from "../output/progress.ts";
+import { stepOf } from "../output/steps.ts";
 import { table } from "../output/table.ts";
+import { createTransferSteps } from "../output/transfers.ts";
 import { cleanedUp } from "./cleanup.ts";
 
 /** Collects the machines of a run or a boot; after Ctrl-C it returns when spored has cleaned up. */
@@ -17,11 +19,14 @@ export async function startedMachines(
 ): Promise<node.Machine[]> {
   using progress = createProgress(context);
   progress.waiting(title);
+  const showTransfer = createTransferSteps(progress, context.io.now);
   const machines: node.Machine[] = [];
   try {
     for await (const { event } of events) {
       if (event.case === "ready") machines.push(event.value);
       else if (event.case === "notice") progress.note(event.value);
+      else if (event.case === "transfer") showTransfer(event.value);
+      else if (event.case === "step") progress.step(stepOf(event.value));
     }
   } catch (error) {
     progress.end();

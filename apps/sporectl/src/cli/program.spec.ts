@@ -93,6 +93,9 @@ describe("a command line", () => {
         rm: false,
         count: 1,
         timeout: 0,
+        fetch: "",
+        plainHttp: false,
+        caFile: undefined,
       },
       ...{
         interactive: false,

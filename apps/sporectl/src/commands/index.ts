@@ -5,6 +5,7 @@ import { build, doctor } from "./host.ts";
 import { inspect, pause, ps, rm, stats, stop, unpause } from "./machines.ts";
 import { nodeStart, nodeStatus, nodeStop } from "./node.ts";
 import { complete, completion, version } from "./other.ts";
+import { exportCommand, pull, push } from "./registry.ts";
 import { boot, run } from "./run.ts";
 import { snapshotCreate, snapshotInspect, snapshotLs, snapshotRm, snapshotVerify } from "./snapshots.ts";
 
@@ -16,6 +17,7 @@ export const groups: readonly CommandGroup[] = [
     title: "Snapshots",
     commands: [snapshotCreate, snapshotLs, snapshotInspect, snapshotVerify, snapshotRm],
   },
+  { title: "Registries", commands: [push, pull, exportCommand] },
   { title: "Sporelet itself", commands: [nodeStart, nodeStop, nodeStatus, completion, version, complete] },
 ];
 

@@ -1,7 +1,8 @@
 import { anyNumber, one } from "../cli/arguments.ts";
 import { defineCommand } from "../cli/command.ts";
 import { flag, list, text, value } from "../cli/options.ts";
-import { integer, parseDuration, parsePort } from "../cli/parse.ts";
+import { integer, oneOf, parseDuration, parsePort } from "../cli/parse.ts";
+import { registryOptions } from "./registry-options.ts";
 
 const machineOptions = {
   name: text("--name <name>", "name of the machine; with -n, NAME-1, NAME-2, …"),
@@ -27,7 +28,11 @@ const machineOptions = {
 
 const runSignature = {
   args: {
-    snapshot: one("NAME[:TAG]", "snapshot to resume; a digest's first 12 digits also do", "snapshots"),
+    snapshot: one(
+      "NAME[:TAG]",
+      "snapshot to resume: a name here, a digest's first 12 digits, or REGISTRY/REPOSITORY:TAG",
+      "snapshots",
+    ),
     command: anyNumber("CMD", "command to run in the clone"),
   },
   options: {
@@ -39,6 +44,14 @@ const runSignature = {
       1,
     ),
     timeout: value("--timeout <duration>", "limit for becoming ready (default: 30s)", parseDuration, 0),
+    fetch: value(
+      "--fetch <how>",
+      "of a snapshot that is not here: lazy (start while its pages arrive) or eager (default: lazy)",
+      oneOf(["lazy", "eager"]),
+      "" as "" | "lazy" | "eager",
+      ["lazy", "eager"],
+    ),
+    ...registryOptions,
     interactive: flag("-i, --interactive", "pass standard input on to CMD"),
     tty: flag("-t, --tty", "give CMD a terminal"),
     workdir: text("-w, --workdir <dir>", "working directory of CMD"),
@@ -52,6 +65,9 @@ export const run = defineCommand({
   summary: "Resume clones of a snapshot",
   description: `Each clone has its own disk, memory, network and identity, and goes on where the snapshot was frozen.
 Prints name, id, published ports and the time to ready of each; when one of several fails, none is left.
+
+A name that says a registry and is not here is fetched. The clone starts as soon as what a resume touches has
+come, and the rest arrives while it runs; --fetch eager waits for all of it.
 
 With CMD it is run in the clone once that is ready, and its exit code is that of sporectl. With -n its lines
 are shown after the clone's name, and the highest exit code counts. The clone goes on running after CMD,
@@ -67,6 +83,7 @@ stages (slot, load, agent, ready) in milliseconds.`,
     ["sporectl run hello -p 8080", "Resume one clone, its port 8080 on a free port of 127.0.0.1"],
     ["sporectl run hello -n 3 -p 9000:8080", "Three clones, on ports 9000, 9001 and 9002"],
     ["sporectl run --rm hello -- docker ps", "Run a command in a fresh clone and throw the clone away"],
+    ["sporectl run registry.example/team/hello:v1", "Resume a snapshot straight from a registry"],
     ["sporectl run --rm -it hello -- sh", "A shell in a fresh clone"],
   ],
   json: true,

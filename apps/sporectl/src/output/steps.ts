@@ -1,3 +1,4 @@
+import type { node } from "@sporelet/api";
 import { humanMs } from "./human.ts";
 import { displayWidth, oneLine, type Style, truncate } from "./style.ts";
 
@@ -10,6 +11,8 @@ export interface Step {
   fraction: number;
   elapsedMs: number;
   detail: string;
+  /** How much is done, beside the bar; it changes too often for lines that stay. */
+  amount?: string;
 }
 
 export interface StepList {
@@ -19,6 +22,12 @@ export interface StepList {
 }
 
 export const noSteps: StepList = { steps: [], logLine: "" };
+
+/** A step as spored tells of it. */
+export function stepOf({ id, title, state, fraction, elapsedMs, detail }: node.BuildStep): Step {
+  const known = state === "started" || state === "cached" || state === "done" ? state : "progress";
+  return { id, title, state: known, fraction, elapsedMs, detail };
+}
 
 /** The list after an event about a step, heard at `nowMs`. */
 export function withStep(list: StepList, event: Step, nowMs: number): StepList {
@@ -64,10 +73,11 @@ export function stepLines(list: StepList, nowMs: number, columns: number, style:
         ? style.green("✓")
         : style.cyan(spinner[Math.floor(nowMs / 100) % spinner.length] ?? "");
     const title = step.title + " ".repeat(widest - displayWidth(step.title));
-    const time = step.state === "cached" ? "cached" : humanMs(elapsedMs);
+    const time = step.state === "cached" ? step.detail || "cached" : humanMs(elapsedMs);
     const bar = over || step.fraction < 0 ? "" : `  ${progressBar(step.fraction)}`;
     const head = `${title}  ${time.padStart(8)}${bar}`;
-    const detail = over || step.detail === "" ? "" : `  ${oneLine(step.detail)}`;
+    const said = [step.detail, step.amount ?? ""].filter((text) => text !== "").join(" ");
+    const detail = over || said === "" ? "" : `  ${oneLine(said)}`;
     const room = columns - 2;
     const text = truncate(head, room) + style.dim(truncate(detail, Math.max(0, room - displayWidth(head))));
     lines.push(`${mark} ${over ? style.dim(truncate(head, room)) : text}`);
@@ -93,7 +103,7 @@ export function stepEventLine(list: StepList, event: Step): string | undefined {
     case "started":
       return `${event.id}: ${event.title.toLowerCase() === event.id ? "started" : event.title}`;
     case "cached":
-      return `${event.id}: cached`;
+      return `${event.id}: ${event.detail || "cached"}`;
     case "failed":
       return `${event.id}: failed`;
     case "done":

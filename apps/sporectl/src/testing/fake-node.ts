@@ -9,6 +9,7 @@ import { node, nodeRecordPath, startTicksOf, toConnectError } from "@sporelet/ap
 import { SporeletError } from "@sporelet/errors";
 import { createFakeData, type FakeData } from "./fake-data.ts";
 import { fakeExec, fakeFiles } from "./fake-guest.ts";
+import { fakeTransfers } from "./fake-transfers.ts";
 
 /** A spored without machines, in this process: the whole node API on a Unix socket, found as a real one is. */
 export interface FakeNode extends AsyncDisposable {
@@ -134,6 +135,7 @@ function service(
     },
     exec: fakeExec(data, seen),
     ...fakeFiles(guestRoot, data),
+    ...fakeTransfers(data),
     async *logs({ machine, source, follow, tail }, { signal }) {
       data.machine(machine);
       const lines = data.logLines(source).slice(tail === 0 ? 0 : -tail);
