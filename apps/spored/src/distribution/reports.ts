@@ -20,6 +20,7 @@ export interface ItemReport {
 
 /** Where a transfer says what it does. */
 export interface Reports {
+  emit(event: api.TransferEvent["event"]): void;
   item(id: string, title: string): ItemReport;
   notice(text: string): void;
 }
@@ -30,6 +31,7 @@ const leastIntervalMs = 100;
 /** Reports as events of a call; progress of one thing is told at most ten times a second. */
 export function createReports(emit: (event: api.TransferEvent["event"]) => void): Reports {
   return {
+    emit,
     notice: (text) => emit({ case: "notice", value: text }),
     item(id, title) {
       let current: TransferState = "waiting";

@@ -1,0 +1,27 @@
+import type { node as api } from "@sporelet/api";
+import { createRegistryClient, dockerCredentials, type RegistryClient } from "@sporelet/oci";
+
+/** How a registry is reached, as plain data. */
+export type RegistryAccess = Pick<
+  api.RegistryOptions,
+  "dockerConfig" | "plainHttp" | "caFile" | "httpProxy" | "httpsProxy" | "noProxy"
+>;
+
+/** A client that uses the caller's credentials and proxies. The caller disposes of it. */
+export function registryClient(
+  access: RegistryAccess | undefined,
+  onRetry?: (why: string) => void,
+): RegistryClient {
+  const { dockerConfig, plainHttp = false, caFile, httpProxy, httpsProxy, noProxy } = access ?? {};
+  return createRegistryClient({
+    credentials: dockerCredentials(dockerConfig ? { directory: dockerConfig } : {}),
+    plainHttp,
+    ...(caFile && { caFile }),
+    proxy: {
+      ...(httpProxy && { http: httpProxy }),
+      ...(httpsProxy && { https: httpsProxy }),
+      ...(noProxy && { no: noProxy }),
+    },
+    ...(onRetry && { onRetry }),
+  });
+}

@@ -1,0 +1,134 @@
+import { createReadStream, createWriteStream } from "node:fs";
+import path from "node:path";
+import { Transform } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import { createZstdDecompress } from "node:zlib";
+import { SporeletError } from "@sporelet/errors";
+import { cloneFile } from "@sporelet/host";
+import type { Repository, SnapshotManifest, WholeFileLayer } from "@sporelet/oci";
+import { materialize, readIndex } from "@sporelet/page-image";
+import {
+  type ImageFile,
+  imageFiles,
+  type PublishedLayer,
+  parseConfig,
+  type StoredSnapshot,
+} from "@sporelet/store";
+import type { Node } from "../node.ts";
+import { createGate, together } from "../together.ts";
+import { downloadBlob } from "./download.ts";
+import { layerOf, titleOf } from "./layers.ts";
+import { type LocalBase, localBase } from "./local-base.ts";
+import type { Reports } from "./reports.ts";
+import { requireRoom } from "./room.ts";
+
+const downloadsAtOnce = 4;
+
+/**
+ * Fetches a snapshot into the store: blobs that are not here, then flat files out of them, which are all
+ * verified before the snapshot appears. Steps of the chain that a snapshot in the store is made of are not
+ * fetched; its files are the base.
+ */
+export async function fetchSnapshot(
+  node: Node,
+  repository: Repository,
+  artifact: SnapshotManifest,
+  name: string,
+  reports: Reports,
+  signal: AbortSignal,
+): Promise<StoredSnapshot> {
+  const configBytes = await repository.readBlob(artifact.config, { signal });
+  const config = parseConfig(configBytes.toString("utf8"), name);
+  const layers = artifact.layers.map(layerOf);
+  using base = await localBase(node, layers);
+  const needed = layers.filter(({ digest }) => !base?.digests.has(digest));
+  await requireRoom(node, name, needed, config);
+  using _lease = node.store.leaseBlobs(
+    needed.map(({ digest }) => digest),
+    `pull of ${name}`,
+  );
+  const gate = createGate(downloadsAtOnce);
+  await together(
+    needed.map((layer) =>
+      gate(async () => {
+        signal.throwIfAborted();
+        const report = reports.item(`down ${layer.digest}`, titleOf(layer, layers));
+        await downloadBlob(node, repository, layer, report, signal);
+      }),
+    ),
+  );
+  await using draft = await node.store.newSnapshot();
+  const unpack = reports.item(`unpack ${artifact.config.digest}`, "files");
+  unpack.state("decoding");
+  const into = (file: string) => path.join(draft.directory, file);
+  await together([
+    ...imageFiles.map((file) =>
+      unpackImage(
+        node,
+        file,
+        artifact[file].map(({ descriptor }) => layerOf(descriptor)),
+        base,
+        into(file),
+        signal,
+      ),
+    ),
+    ...Object.values(artifact.files).map((file) => unpackWhole(node, file, into(file.file), signal)),
+  ]);
+  const snapshot = await draft.adopt(configBytes, undefined, { signal });
+  const origins = [repository.name];
+  await node.store.publications.set(snapshot.digest, { layers, origins });
+  unpack.state("done");
+  return snapshot;
+}
+
+async function unpackImage(
+  node: Node,
+  file: ImageFile,
+  chain: readonly PublishedLayer[],
+  base: LocalBase | undefined,
+  target: string,
+  signal: AbortSignal,
+): Promise<void> {
+  if (chain.length === 0) return;
+  const baseFile = base?.snapshot.files[file];
+  const steps = baseFile === undefined ? chain : chain.filter(({ digest }) => !base?.digests.has(digest));
+  const blobs = await Promise.all(
+    steps.map(async ({ digest }) => {
+      const blob = node.store.blobs.path(digest);
+      return { path: blob, index: (await readIndex(blob)).index };
+    }),
+  );
+  if (baseFile !== undefined) await cloneFile(baseFile, target, { signal });
+  if (blobs.length > 0) await materialize({ blobs, target, onto: baseFile !== undefined, signal });
+}
+
+/** The size in the manifest bounds what is written, whatever the stream would give. */
+async function unpackWhole(
+  node: Node,
+  { file, rawBytes, descriptor }: WholeFileLayer,
+  target: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const wrong = (reason: string, cause?: unknown) =>
+    new SporeletError({ code: "corrupt", operation: "unpack", subject: file, reason, cause });
+  let bytes = 0;
+  const limit = new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      bytes += chunk.length;
+      if (bytes > rawBytes) done(wrong(`it is larger than the ${rawBytes} bytes that its manifest says`));
+      else done(null, chunk);
+    },
+  });
+  const source = createReadStream(node.store.blobs.path(descriptor.digest));
+  try {
+    await pipeline(source, createZstdDecompress(), limit, createWriteStream(target, { flags: "wx" }), {
+      signal,
+    });
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code?.startsWith("ZSTD_")) throw wrong("it is not a zstd stream, or a damaged one", error);
+    throw error;
+  }
+  if (bytes < rawBytes)
+    throw wrong(`it has ${bytes} bytes instead of the ${rawBytes} that its manifest says`);
+}

@@ -1,0 +1,110 @@
+import { createReadStream } from "node:fs";
+import path from "node:path";
+import { SporeletError } from "@sporelet/errors";
+import type { RegistryClient, Repository, UploadSessions } from "@sporelet/oci";
+import type { PublishedLayer, StoredSnapshot } from "@sporelet/store";
+import type { Node } from "../node.ts";
+import { createGate, together } from "../together.ts";
+import { downloadBlob } from "./download.ts";
+import { titleOf } from "./layers.ts";
+import type { ItemReport, Reports } from "./reports.ts";
+import { uploadSessions } from "./sessions.ts";
+
+/** Blobs that go up side by side: enough to hide round trips, few enough for registries that limit rates. */
+const uploadsAtOnce = 4;
+
+/** A blob that is neither here nor in the registry, nor anywhere else that is known. */
+export class BlobsLostError extends Error {}
+
+export interface UploadAccess {
+  client: RegistryClient;
+  repository: Repository;
+  /** Host of the registry that is pushed to. */
+  registry: string;
+}
+
+/** Brings all blobs of a snapshot into a repository: what is there is left, what is elsewhere in the registry mounted. */
+export async function uploadLayers(
+  node: Node,
+  snapshot: StoredSnapshot,
+  layers: readonly PublishedLayer[],
+  access: UploadAccess,
+  reports: Reports,
+  signal: AbortSignal,
+): Promise<{ sentBytes: number; reusedBytes: number }> {
+  const known = await node.store.publications.get(snapshot.digest);
+  const origins = known?.origins ?? [];
+  const sessions = await uploadSessions(path.join(node.store.root, "uploads"));
+  const gate = createGate(uploadsAtOnce);
+  const unique = [...new Map(layers.map((layer) => [layer.digest, layer])).values()];
+  const outcomes = await together(
+    unique.map((layer) =>
+      gate(async () => {
+        signal.throwIfAborted();
+        const report = reports.item(`up ${layer.digest}`, titleOf(layer, layers));
+        return await uploadLayer(node, layer, { ...access, origins, sessions, report, signal });
+      }),
+    ),
+  );
+  const sum = (kind: "sent" | "reused") =>
+    outcomes.reduce((bytes, outcome, i) => bytes + (outcome === kind ? (unique[i]?.sizeBytes ?? 0) : 0), 0);
+  return { sentBytes: sum("sent"), reusedBytes: sum("reused") };
+}
+
+interface Upload extends UploadAccess {
+  origins: readonly string[];
+  sessions: UploadSessions;
+  report: ItemReport;
+  signal: AbortSignal;
+}
+
+async function uploadLayer(node: Node, layer: PublishedLayer, upload: Upload): Promise<"sent" | "reused"> {
+  const { repository, report, signal } = upload;
+  const { digest, sizeBytes } = layer;
+  if (await repository.hasBlob(digest, signal)) {
+    report.state("exists", sizeBytes);
+    return "reused";
+  }
+  if (await mount(layer, upload)) {
+    report.state("mounted", sizeBytes);
+    return "reused";
+  }
+  if (!(await node.store.blobs.has(digest))) await fetchElsewhere(node, layer, upload);
+  report.state("transferring", sizeBytes);
+  const file = node.store.blobs.path(digest);
+  await repository.pushBlob(
+    { digest, size: sizeBytes, read: (offset) => createReadStream(file, { start: offset }) },
+    { sessions: upload.sessions, onProgress: (sent) => report.progress(sent), signal },
+  );
+  report.state("done", sizeBytes);
+  return "sent";
+}
+
+/** From another repository of the same registry, when it is known to be in one. */
+async function mount({ digest }: PublishedLayer, upload: Upload): Promise<boolean> {
+  const { repository, registry, origins, signal } = upload;
+  for (const origin of origins) {
+    const [host = "", ...rest] = origin.split("/");
+    if (host !== registry || origin === repository.name) continue;
+    if (await repository.mountBlob(digest, rest.join("/"), signal)) return true;
+  }
+  return false;
+}
+
+/** Into the store, from a registry that it was pulled from or pushed to. */
+async function fetchElsewhere(node: Node, layer: PublishedLayer, upload: Upload): Promise<void> {
+  const { client, repository, origins, report, signal } = upload;
+  for (const origin of origins) {
+    if (origin === repository.name) continue;
+    const [host = "", ...rest] = origin.split("/");
+    try {
+      await downloadBlob(node, client.repository(host, rest.join("/")), layer, report, signal);
+      return;
+    } catch (error) {
+      if (signal.aborted || !(error instanceof SporeletError)) throw error;
+      if (error.code === "resource_exhausted") throw error;
+      // Gone from there too, or not to be reached: the next one, or it is encoded again.
+    }
+  }
+  throw new BlobsLostError(`blob ${layer.digest} is neither here nor in a registry that is known`);
+}
