@@ -4,6 +4,7 @@ import { SporeletError } from "@sporelet/errors";
 import { syncPath } from "@sporelet/host";
 import { type Layout, makeTemporary, removeTemporary, requireSafeName, takeAway } from "./layout.ts";
 import { syncTree } from "./sync-tree.ts";
+import type { Uses } from "./uses.ts";
 
 export interface CacheOptions {
   signal?: AbortSignal | undefined;
@@ -28,7 +29,12 @@ export interface Cache {
   ): Promise<{ directory: string; cached: boolean }>;
 }
 
-export function createCache(layout: Layout): Cache {
+/** Key of an entry among the things that are used. */
+export function cacheEntryKey(stage: string, key: string): string {
+  return `${stage}/${key}`;
+}
+
+export function createCache(layout: Layout, uses: Uses): Cache {
   const creations = new Map<string, Promise<void>>();
 
   /** Fills a temporary directory and puts it into place. */
@@ -64,6 +70,7 @@ export function createCache(layout: Layout): Cache {
           if (creation === undefined) break;
           try {
             await untilAborted(creation, signal);
+            uses.touch(cacheEntryKey(stage, key), place);
             return { directory: place, cached: true };
           } catch (error) {
             // Another caller's creation was called off; this one still wants it.
@@ -71,6 +78,8 @@ export function createCache(layout: Layout): Cache {
           }
         }
         const creation = (async () => {
+          await uses.removed(cacheEntryKey(stage, key));
+          uses.touch(cacheEntryKey(stage, key), place);
           if (!refresh && (await exists(place))) return true;
           await fill(place, create, refresh);
           return false;

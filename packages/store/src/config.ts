@@ -47,10 +47,11 @@ export interface SnapshotConfig {
     accelerator: string;
     machineType?: string;
     cpuModel?: string;
-    /** Frequency of the guest's time stamp counter. */
-    tscKhz?: number;
-    /** What the guest's CPU offered, by the names of /proc/cpuinfo. */
+    /** With hardware virtualisation: who made the CPU, and what it offered, by the names of /proc/cpuinfo. */
+    cpuVendor?: string;
     cpuFeatures?: string[];
+    /** In software: frequency of the guest's time stamp counter, which is the host's. */
+    tscKhz?: number;
   };
   shape: {
     cpus: number;

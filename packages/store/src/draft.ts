@@ -11,6 +11,7 @@ import { normalizeReference } from "./reference.ts";
 import { writeSeal } from "./seal.ts";
 import { configDigest, configName, type StoredSnapshot, snapshotDirectory } from "./snapshot.ts";
 import { syncTree } from "./sync-tree.ts";
+import type { Lease } from "./uses.ts";
 
 /** A snapshot that is being made. Disposing of it removes it unless it was committed or adopted. */
 export interface SnapshotDraft extends AsyncDisposable {
@@ -45,6 +46,8 @@ export interface SnapshotDraft extends AsyncDisposable {
 export interface DraftOwner {
   /** Called when it is in its place. */
   name(digest: Digest, tag: string | undefined): Promise<StoredSnapshot>;
+  /** Keeps it while it has no name yet. */
+  lease(digest: Digest): Promise<Lease>;
   /** The snapshot with this digest; undefined when there is none that can be read. */
   find(digest: Digest): Promise<StoredSnapshot | undefined>;
 }
@@ -75,6 +78,7 @@ export async function createDraft(layout: Layout, owner: DraftOwner): Promise<Sn
     await writeFile(join(directory, configName), text, { mode: 0o400 });
     await syncTree(directory);
     signal?.throwIfAborted();
+    using _lease = await owner.lease(digest);
     const place = snapshotDirectory(layout, digest);
     const placed = await putInPlace(directory, place);
     try {

@@ -1,9 +1,11 @@
+export type { BlobStore } from "./blobs.ts";
 export type { Cache, CacheOptions } from "./cache.ts";
 export { cacheKey, type KeyPart } from "./cache-key.ts";
 export {
   type ChangedPages,
   type FileRecord,
   type ImageFile,
+  imageFiles,
   type PerFile,
   type SnapshotConfig,
   type SnapshotDescription,
@@ -13,6 +15,8 @@ export {
 export type { SnapshotDraft } from "./draft.ts";
 export type { MachineDirectories } from "./machines.ts";
 export { parseConfig } from "./parse-config.ts";
+export type { Publication, Publications, PublishedLayer } from "./publications.ts";
 export { normalizeReference, parseReference, type Reference } from "./reference.ts";
 export type { StoredSnapshot } from "./snapshot.ts";
 export { openStore, type RemoveOptions, type Store } from "./store.ts";
+export type { Lease } from "./uses.ts";

@@ -11,6 +11,12 @@ export interface Layout {
   cache: string;
   snapshots: string;
   machines: string;
+  /** Blobs of registries, by digest. */
+  blobs: string;
+  /** Blobs of which only a part has arrived. */
+  partial: string;
+  /** How snapshots are published. */
+  publications: string;
   /** Unfinished and half-removed things; nothing in it counts. */
   tmp: string;
   tags: string;
@@ -23,6 +29,9 @@ export function layoutOf(root: string): Layout {
     cache: at("cache"),
     snapshots: at("snapshots"),
     machines: at("machines"),
+    blobs: at("blobs"),
+    partial: at("partial"),
+    publications: at("publications"),
     tmp: at("tmp"),
     tags: at("tags.json"),
   };

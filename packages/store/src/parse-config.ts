@@ -9,6 +9,12 @@ type Test = (value: unknown) => boolean;
 const text: Test = (value) => typeof value === "string" && !value.includes("\0");
 /** Values that become part of a VMM's command line: nothing that would begin another option. */
 const word: Test = (value) => typeof value === "string" && /^[\w.+:-]{0,64}$/.test(value);
+const matching =
+  (pattern: RegExp): Test =>
+  (value) =>
+    typeof value === "string" && pattern.test(value);
+/** Words of a VMM about itself: "7.2.22 (Debian 1:7.2+dfsg-7) machine 2", "max,la57=off". */
+const label = matching(/^[\x20-\x7e]{0,256}$/);
 const whole =
   (least: number, most: number): Test =>
   (value) =>
@@ -18,10 +24,6 @@ const oneOf =
   (...values: unknown[]): Test =>
   (value) =>
     values.includes(value);
-const matching =
-  (pattern: RegExp): Test =>
-  (value) =>
-    typeof value === "string" && pattern.test(value);
 const listOf =
   (test: Test): Test =>
   (value) =>
@@ -42,10 +44,11 @@ const rules: Record<string, Test> = {
   parent: maybe(digest),
   source: text,
   "vmm.driver": word,
-  "vmm.version": word,
+  "vmm.version": label,
   "vmm.accelerator": word,
   "vmm.machineType": maybe(word),
-  "vmm.cpuModel": maybe(word),
+  "vmm.cpuModel": maybe(label),
+  "vmm.cpuVendor": maybe(label),
   "vmm.tscKhz": maybe(whole(0, mostBytes)),
   "vmm.cpuFeatures": maybe(listOf(word)),
   "shape.cpus": whole(1, 4096),

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { SporeletError } from "@sporelet/errors";
 import type { Digest } from "@sporelet/page-image";
 import { type PerFile, type SnapshotConfig, type SnapshotFile, snapshotFiles } from "./config.ts";
+import { hexOf } from "./digest-name.ts";
 import { verifyFiles } from "./digests.ts";
 import type { Layout } from "./layout.ts";
 import { parseConfig } from "./parse-config.ts";
@@ -23,7 +24,7 @@ export interface StoredSnapshot {
 export const configName = "config.json";
 
 export function snapshotDirectory(layout: Layout, digest: Digest): string {
-  return join(layout.snapshots, digest.slice("sha256:".length));
+  return join(layout.snapshots, hexOf(digest, "use the snapshot"));
 }
 
 export function configDigest(text: string | Uint8Array): Digest {

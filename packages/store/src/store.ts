@@ -3,15 +3,18 @@ import { join, resolve as resolvePath } from "node:path";
 import { SporeletError } from "@sporelet/errors";
 import { writeFileAtomic } from "@sporelet/host";
 import type { Digest } from "@sporelet/page-image";
+import { type BlobStore, createBlobs } from "./blobs.ts";
 import { type Cache, createCache } from "./cache.ts";
 import { createDraft, type SnapshotDraft } from "./draft.ts";
 import { entriesOf, type Layout, layoutOf, sweepTemporary, takeAway } from "./layout.ts";
 import { createMachineDirectories, type MachineDirectories } from "./machines.ts";
+import { createPublications, type Publications } from "./publications.ts";
 import { normalizeReference } from "./reference.ts";
 import { resolveReference, type Target } from "./resolve.ts";
 import { checkSeal } from "./seal.ts";
 import { filesOf, readSnapshot, type StoredSnapshot, snapshotDirectory, verifySnapshot } from "./snapshot.ts";
 import { createTags, type TagTable } from "./tags.ts";
+import { createUses, type Lease } from "./uses.ts";
 
 export interface RemoveOptions {
   /** Names of the machines that use a snapshot. Default: nobody uses it. */
@@ -24,6 +27,22 @@ export interface Store {
   readonly root: string;
   readonly cache: Cache;
   readonly machines: MachineDirectories;
+  readonly blobs: BlobStore;
+  readonly publications: Publications;
+  /**
+   * Keeps a snapshot or a blob from being collected, whether it is there already or not, and counts as a use.
+   * Without a digest: all that is used from now on, for work that does not know beforehand what it needs.
+   *
+   * @param holder who it is, for people: `push to registry.example/app`.
+   * @throws SporeletError `unavailable` when it is being removed this moment.
+   */
+  lease(digest: Digest | undefined, holder: string): Lease;
+  /**
+   * As `resolve`, with a lease: the snapshot is there, and stays until the lease is disposed of.
+   *
+   * @throws SporeletError as `resolve` and `lease`.
+   */
+  acquire(reference: string, holder: string): Promise<{ snapshot: StoredSnapshot; lease: Lease }>;
   newSnapshot(): Promise<SnapshotDraft>;
   /**
    * The snapshot that a reference names: `name[:tag]`, `sha256:…`, or 12 or more hex digits of a digest.
@@ -66,7 +85,8 @@ export interface Store {
 export async function openStore({ root }: { root: string }): Promise<Store> {
   const layout = layoutOf(resolvePath(root));
   try {
-    for (const directory of [layout.root, layout.cache, layout.snapshots, layout.machines, layout.tmp]) {
+    const { cache, snapshots, machines, blobs, partial, publications, tmp } = layout;
+    for (const directory of [layout.root, cache, snapshots, machines, blobs, partial, publications, tmp]) {
       await mkdir(directory, { recursive: true, mode: 0o700 });
     }
     await requireFormat(layout);
@@ -78,6 +98,7 @@ export async function openStore({ root }: { root: string }): Promise<Store> {
 
 function createStore(layout: Layout): Store {
   const tags = createTags(layout.tags);
+  const uses = createUses();
   const find = async (reference: string): Promise<Target & { table: TagTable }> => {
     const digests = await digestsIn(layout);
     // A name without a snapshot is what a crash can leave of a removal on a full disk.
@@ -87,6 +108,13 @@ function createStore(layout: Layout): Store {
   const resolve = async (reference: string) => {
     const { digest, table } = await find(reference);
     return readSnapshot(layout, digest, namesOf(digest, table));
+  };
+  const lease = (digest: Digest | undefined, holder: string) => {
+    if (digest === undefined) return uses.lease(undefined, holder);
+    const places = [snapshotDirectory(layout, digest), store.blobs.path(digest)];
+    const taken = uses.lease(digest, holder);
+    for (const place of places) uses.touch(digest, place);
+    return taken;
   };
   const nameIt = async (digest: Digest, tag: string | undefined) => {
     if (tag !== undefined) {
@@ -98,10 +126,33 @@ function createStore(layout: Layout): Store {
 
   const store: Store = {
     root: layout.root,
-    cache: createCache(layout),
+    cache: createCache(layout, uses),
     machines: createMachineDirectories(layout),
-    newSnapshot: () => createDraft(layout, { name: nameIt, find: (digest) => readIfThere(layout, digest) }),
+    blobs: createBlobs(layout, uses),
+    publications: createPublications(layout),
+    lease,
+    newSnapshot: () =>
+      createDraft(layout, {
+        name: nameIt,
+        find: (digest) => readIfThere(layout, digest),
+        async lease(digest) {
+          await uses.removed(digest);
+          return lease(digest, "what is being stored");
+        },
+      }),
     resolve,
+
+    async acquire(reference, holder) {
+      const { digest } = await find(reference);
+      const taken = lease(digest, holder);
+      try {
+        // Once more: it may have been removed between the two.
+        return { snapshot: await resolve(digest), lease: taken };
+      } catch (error) {
+        taken[Symbol.dispose]();
+        throw error;
+      }
+    },
 
     async list(onProblem) {
       const table = await tags.read();
@@ -120,7 +171,9 @@ function createStore(layout: Layout): Store {
 
     async tag(reference, name) {
       normalizeReference(name);
-      return nameIt((await find(reference)).digest, name);
+      const { snapshot, lease: kept } = await store.acquire(reference, "the name that it is given");
+      using _ = kept;
+      return await nameIt(snapshot.digest, name);
     },
 
     async untag(name) {

@@ -1,0 +1,62 @@
+import { describe, expect, it } from "vitest";
+import { createUses } from "./uses.ts";
+
+const place = "/nonexistent/sporelet-test";
+
+/** Uses under a clock that the test moves. */
+function withClock() {
+  const clock = { ms: 1000 };
+  return { clock, uses: createUses(() => clock.ms) };
+}
+
+describe("a lease", () => {
+  it("keeps a thing until it is disposed of, however old the thing is", () => {
+    const { uses } = withClock();
+    const lease = uses.lease("a", "run");
+    expect(uses.holdersOf("a", 0)).toEqual(["run"]);
+    expect(uses.beginRemoval("a", 0)).toBeUndefined();
+    lease[Symbol.dispose]();
+    expect(uses.holdersOf("a", 0)).toEqual([]);
+    expect(uses.beginRemoval("a", 0)).toBeDefined();
+  });
+
+  it("keeps what was used since it began, and nothing older", () => {
+    const { clock, uses } = withClock();
+    using _ = uses.lease(undefined, "build");
+    expect(uses.holdersOf("old", 999)).toEqual([]);
+    expect(uses.holdersOf("new", 1000)).toEqual(["build"]);
+    clock.ms = 2000;
+    uses.touch("old", place);
+    // The collector may have read the time of change before that.
+    expect(uses.beginRemoval("old", 999)).toBeUndefined();
+  });
+
+  it("of several on one thing is enough", () => {
+    const { uses } = withClock();
+    using _one = uses.lease("a", "run");
+    const two = uses.lease("a", "push");
+    expect(uses.holdersOf("a", 0)).toEqual(["run", "push"]);
+    two[Symbol.dispose]();
+    expect(uses.beginRemoval("a", 0)).toBeUndefined();
+    expect(uses.beginRemoval("a", 0, true)).toBeDefined();
+  });
+});
+
+describe("a removal", () => {
+  it("that has begun is not disturbed: who wants the thing waits or is told", async () => {
+    const { uses } = withClock();
+    const removal = uses.beginRemoval("a", 0);
+    expect(() => uses.lease("a", "run")).toThrow(/being removed/);
+    expect(uses.beginRemoval("a", 0)).toBeUndefined();
+    let over = false;
+    const waiting = uses.removed("a").then(() => {
+      over = true;
+    });
+    await Promise.resolve();
+    expect(over).toBe(false);
+    removal?.[Symbol.dispose]();
+    await waiting;
+    using lease = uses.lease("a", "run");
+    expect(lease.holder).toBe("run");
+  });
+});

@@ -1,0 +1,86 @@
+import { utimes } from "node:fs/promises";
+import { SporeletError } from "@sporelet/errors";
+
+/** Keeps something in the store, until it is disposed of. */
+export interface Lease extends Disposable {
+  readonly holder: string;
+}
+
+/**
+ * Who uses what, in this process: the one that owns the store. Things have a key; whoever takes a lease on a
+ * key, or has begun any work that took one, is safe from the collector: it asks `beginRemoval` first, in the
+ * same turn of the event loop in which it begins to remove.
+ */
+export interface Uses {
+  /**
+   * Keeps a thing from being removed, whether it is there already or not. Without a key: everything that is
+   * used from now on, for work that does not know beforehand what it will need.
+   *
+   * @throws SporeletError `unavailable` when the thing is being removed this moment.
+   */
+  lease(key: string | undefined, holder: string): Lease;
+  /** Notes that a thing is used now, here and as the file's time of change. A file that is gone is fine. */
+  touch(key: string, path: string): void;
+  /** Who needs a thing: holders of leases on it, and of those that began before it was last used. */
+  holdersOf(key: string, lastUsedMs: number): string[];
+  /**
+   * Reserves a thing for its removal.
+   *
+   * @param force even if it is leased
+   * @returns undefined when somebody needs it.
+   */
+  beginRemoval(key: string, lastUsedMs: number, force?: boolean): Disposable | undefined;
+  /** Waits until a thing is not being removed any more. */
+  removed(key: string): Promise<void>;
+}
+
+export function createUses(now: () => number = Date.now): Uses {
+  const leases = new Map<symbol, { key: string | undefined; holder: string; sinceMs: number }>();
+  const lastUses = new Map<string, number>();
+  const removals = new Map<string, { ended: Promise<void> }>();
+
+  const holdersOf = (key: string, lastUsedMs: number) => {
+    const usedMs = Math.max(lastUsedMs, lastUses.get(key) ?? 0);
+    const holders = [...leases.values()].filter((lease) => lease.key === key || usedMs >= lease.sinceMs);
+    return [...new Set(holders.map(({ holder }) => holder))];
+  };
+
+  return {
+    lease(key, holder) {
+      if (key !== undefined && removals.has(key)) {
+        throw new SporeletError({
+          code: "unavailable",
+          operation: "use",
+          subject: key,
+          reason: "it is being removed",
+          hint: "try again; it has to be fetched or built anew",
+        });
+      }
+      const id = Symbol(holder);
+      leases.set(id, { key, holder, sinceMs: now() });
+      return { holder, [Symbol.dispose]: () => void leases.delete(id) };
+    },
+    touch(key, path) {
+      const time = now();
+      lastUses.set(key, time);
+      // Only the order of collecting depends on it: nobody waits for it, and what is gone needs no time.
+      utimes(path, time / 1000, time / 1000).catch(() => {});
+    },
+    holdersOf,
+    beginRemoval(key, lastUsedMs, force = false) {
+      if (removals.has(key) || (!force && holdersOf(key, lastUsedMs).length > 0)) return undefined;
+      const { promise: ended, resolve } = Promise.withResolvers<void>();
+      removals.set(key, { ended });
+      return {
+        [Symbol.dispose]() {
+          removals.delete(key);
+          lastUses.delete(key);
+          resolve();
+        },
+      };
+    },
+    async removed(key) {
+      await removals.get(key)?.ended;
+    },
+  };
+}
