@@ -3,7 +3,7 @@ import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { SporeletError } from "@sporelet/errors";
 import { cacheKey, type SnapshotDescription, type Store, type StoredSnapshot } from "@sporelet/store";
-import type { Accelerator, Probe, Vmm } from "@sporelet/vmm";
+import { type Accelerator, type Probe, type StateOrigin, stateOrigin, type Vmm } from "@sporelet/vmm";
 import { type OnBuildEvent, startStep } from "./events.ts";
 import { type Frozen, freeze } from "./freeze.ts";
 import { type BuiltImage, buildImage } from "./images/build.ts";
@@ -38,7 +38,7 @@ export interface BuildOptions {
 }
 
 /** Raised when snapshots come out differently without any of their inputs being different. */
-const format = 1;
+const format = 2;
 const layer0MemoryBytes = 256 * 1024 ** 2;
 
 /**
@@ -61,7 +61,7 @@ export async function buildSnapshot(options: BuildOptions): Promise<StoredSnapsh
 }
 
 async function layer0Snapshot(options: BuildOptions, signal: AbortSignal): Promise<StoredSnapshot> {
-  const { store, vmm, onEvent = () => {} } = options;
+  const { store, onEvent = () => {} } = options;
   const accelerator = acceleratorOf(options.probe);
   const layer0 = await buildLayer0({ store, noCache: options.noCache ?? false, signal, onEvent });
   const key = cacheKey("layer0", format, layer0.key, vmmOf(options.probe), layer0MemoryBytes);
@@ -71,7 +71,7 @@ async function layer0Snapshot(options: BuildOptions, signal: AbortSignal): Promi
     const network = await options.network();
     await using _network = { [Symbol.asyncDispose]: () => network.release() };
     await using guest = await bootGuest({
-      vmm,
+      vmm: options.vmm,
       layer0,
       disks: [],
       shape: { cpus: 1, memoryBytes: layer0MemoryBytes, accelerator },
@@ -83,7 +83,8 @@ async function layer0Snapshot(options: BuildOptions, signal: AbortSignal): Promi
     });
     boot.done();
     const frozen = await freeze({ guest, layer0, draft, hookTimeoutMs: 0, signal, onEvent });
-    return await commit(options, draft, { ...describe(options, layer0, frozen), layer: 0 }, signal);
+    const vmm = await stateOrigin(options.probe, accelerator);
+    return await commit(options, draft, { ...describe(options, vmm, layer0, frozen), layer: 0 }, signal);
   });
 }
 
@@ -113,7 +114,7 @@ async function layer1Snapshot(options: BuildOptions, signal: AbortSignal): Promi
     });
     const { config, compose } = project;
     const description: SnapshotDescription = {
-      ...describe(options, layer0, warmed),
+      ...describe(options, await stateOrigin(options.probe, accelerator), layer0, warmed),
       layer: 1,
       ports: (config.ports ?? compose.ports).map((guest) => ({ guest })),
       services: warmed.services,
@@ -253,12 +254,16 @@ async function commit(
   return snapshot;
 }
 
-function describe(options: BuildOptions, layer0: Layer0, frozen: Frozen): SnapshotDescription {
-  const { driver, version = "", accelerator } = vmmOf(options.probe);
+function describe(
+  options: BuildOptions,
+  vmm: StateOrigin,
+  layer0: Layer0,
+  frozen: Frozen,
+): SnapshotDescription {
   return {
     layer: 0,
     source: resolve(options.path),
-    vmm: { driver, version, accelerator },
+    vmm,
     shape: frozen.shape,
     kernel: { release: layer0.release, arguments: kernelArguments(layer0, frozen.shape.disks) },
     agent: frozen.agent,

@@ -1,7 +1,8 @@
-import { agentProtocol, type node as api } from "@sporelet/api";
+import type { node as api } from "@sporelet/api";
 import type { StoredSnapshot } from "@sporelet/store";
 import type { CallTime } from "./call-time.ts";
-import { requireResumable } from "./gate.ts";
+import { refused, whyNotResumable } from "./gate.ts";
+import { gateHost } from "./gate-host.ts";
 import type { Node } from "./node.ts";
 
 /** A snapshot that clones can be resumed from here and now. It stays so until this is disposed of. */
@@ -33,10 +34,11 @@ export async function obtain(
   const { snapshot: reference } = request;
   const snapshot = await node.store.resolve(reference);
   const { config, files } = snapshot;
-  const [probe] = await Promise.all([
-    node.probes.get({ accelerator: config.shape.accelerator, guest: files }),
+  const [host] = await Promise.all([
+    gateHost(node, { accelerator: config.shape.accelerator, guest: files }),
     node.store.check(snapshot),
   ]);
-  requireResumable(reference, config, { probe, agentProtocol, networks: node.networks.kinds });
+  const refusal = whyNotResumable(config, host);
+  if (refusal !== undefined) throw refused(reference, refusal, host);
   return { snapshot, [Symbol.dispose]: () => {} };
 }
