@@ -1,30 +1,18 @@
 import { createHash } from "node:crypto";
-import { open, readFile, truncate, writeFile } from "node:fs/promises";
+import { readFile, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { temporaryDirectory } from "@sporelet/host/testing";
 import fc from "fast-check";
 import { expect, it } from "vitest";
 import { parseChunkTable } from "./chunk-table.ts";
 import { digestOf, type ImageDigest } from "./digest.ts";
-import type { PageRun } from "./types.ts";
+import { contentOf, pageBytes, runsOf, writeSparse } from "./testing/images.ts";
 
-const pageBytes = 4096;
-
-/** Pages that are zero, or filled from a seed byte; and the length of an unfinished last page. */
+/** Larger than one chunk, now and then. */
 const images = fc.record({
   pages: fc.array(fc.option(fc.integer({ min: 1, max: 255 }), { freq: 2 }), { maxLength: 700 }),
   rest: fc.nat(pageBytes - 1),
 });
-
-function contentOf({ pages, rest }: { pages: (number | null)[]; rest: number }): Buffer {
-  const content = Buffer.alloc(pages.length * pageBytes + rest);
-  pages.forEach((byte, page) => {
-    // One byte somewhere in the page is enough for it not to be zero.
-    if (byte !== null) content[page * pageBytes + ((byte * 37) % pageBytes)] = byte;
-  });
-  if (rest > 0) content[content.length - 1] = rest % 256;
-  return content;
-}
 
 /** The definition, word by word, without holes or blocks. */
 function digestByDefinition(content: Buffer): string {
@@ -49,15 +37,6 @@ function digestByDefinition(content: Buffer): string {
     if (pages.length > 0) parts.push(number(chunk), sha256(bitmap, ...pages));
   }
   return `sha256:${sha256(...parts).toString("hex")}`;
-}
-
-async function writeSparse(path: string, content: Buffer): Promise<void> {
-  await using handle = await open(path, "wx");
-  await handle.truncate(content.length);
-  for (let at = 0; at < content.length; at += pageBytes) {
-    const page = content.subarray(at, at + pageBytes);
-    if (page.some((byte) => byte !== 0)) await handle.write(page, 0, page.length, at);
-  }
 }
 
 const withoutTable = ({ digest, usedBytes }: ImageDigest) => ({ digest, usedBytes });
@@ -131,25 +110,13 @@ it("of a child, by its parent's table and what changed, is the same as from scra
       await writeFile(path, before);
       const table = parseChunkTable((await digestOf(path)).table.toBuffer());
       await writeFile(path, after);
-      const changed = changedPages(before, after);
+      const changed = runsOf(before, after);
       const child = await digestOf(path, { base: { table, changed } });
       expect(withoutTable(child)).toEqual(withoutTable(await digestOf(path)));
     }),
     { numRuns: 40 },
   );
 });
-
-function changedPages(before: Buffer, after: Buffer): PageRun[] {
-  const pageOf = (content: Buffer, page: number) => {
-    const whole = Buffer.alloc(pageBytes);
-    content.subarray(page * pageBytes, (page + 1) * pageBytes).copy(whole);
-    return whole;
-  };
-  return Array.from({ length: Math.ceil(after.length / pageBytes) }, (_, page) => ({
-    page,
-    count: 1,
-  })).filter(({ page }) => !pageOf(before, page).equals(pageOf(after, page)));
-}
 
 it("of a child reads only chunks with changed pages", async () => {
   await using directory = await temporaryDirectory();

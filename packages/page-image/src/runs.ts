@@ -19,6 +19,21 @@ export function appendPages(runs: PageRun[], page: number, count: number): void 
   }
 }
 
+/** The pages that are in either list. */
+export function uniteRuns(a: readonly PageRun[], b: readonly PageRun[]): PageRun[] {
+  const result: PageRun[] = [];
+  let i = 0;
+  let j = 0;
+  for (;;) {
+    const [left, right] = [a[i], b[j]];
+    const next = right === undefined || (left !== undefined && left.page <= right.page) ? left : right;
+    if (next === undefined) return result;
+    if (next === left) i++;
+    else j++;
+    appendPages(result, next.page, next.count);
+  }
+}
+
 /** The pages that are in both lists. */
 export function intersectRuns(a: readonly PageRun[], b: readonly PageRun[]): PageRun[] {
   const result: PageRun[] = [];

@@ -1,0 +1,99 @@
+import { type FileHandle, open, rm } from "node:fs/promises";
+import { SporeletError } from "@sporelet/errors";
+import { pageBytes } from "@sporelet/host";
+import type { BlobIndex } from "./blob-index.ts";
+import { type FlatFrame, flatten } from "./flatten.ts";
+import { openFrame } from "./frame.ts";
+import { inLanes } from "./parallel.ts";
+
+export interface MaterializeOptions {
+  /** A chain, base first. */
+  blobs: readonly { path: string; index: BlobIndex }[];
+  /** Path of the image, which must not exist. It is removed when it cannot be completed. */
+  target: string;
+  /** Called after each frame, with bytes of pages that were written and how many there are. */
+  onProgress?: ((doneBytes: number, totalBytes: number) => void) | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+const operation = "materialise a page image in";
+/** Frames in flight: both threads stay busy while others are read and written. */
+const lanes = 4;
+
+/**
+ * Writes the image that a chain of blobs makes, as a sparse file: pages that are zero are holes. Each frame
+ * is verified, and frames that are hidden by later layers are not decoded. It is not synced.
+ *
+ * @throws SporeletError `corrupt`, `not_found`, `already_exists`, `cancelled`, `resource_exhausted`.
+ */
+export async function materialize(options: MaterializeOptions): Promise<void> {
+  const { blobs, target, signal } = options;
+  try {
+    await using files = new AsyncDisposableStack();
+    const handles: FileHandle[] = [];
+    for (const { path } of blobs) handles.push(files.use(await open(path, "r")));
+    await using to = await open(target, "wx", 0o600);
+    try {
+      const flat = flatten(blobs.map(({ index }) => index));
+      await to.truncate(flat.imageBytes);
+      let doneBytes = 0;
+      const work = async (frame: FlatFrame) => {
+        const blob = blobs[frame.layer] as MaterializeOptions["blobs"][number];
+        const compressed = await readFrame(handles[frame.layer] as FileHandle, blob, frame.frame);
+        await writeFrame(to, frame, await openFrame(blob.index, frame.frame, compressed, blob.path));
+        for (const { count } of frame.writes) doneBytes += count * pageBytes;
+        options.onProgress?.(doneBytes, flat.dataBytes);
+      };
+      await inLanes(flat.frames, lanes, work, signal);
+    } catch (error) {
+      await rm(target, { force: true });
+      throw error;
+    }
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "EEXIST") {
+      const reason = "it exists";
+      throw new SporeletError({ code: "already_exists", operation, subject: target, reason, cause: error });
+    }
+    throw SporeletError.from(error, { operation, subject: target });
+  }
+}
+
+async function readFrame(
+  handle: FileHandle,
+  { path, index }: { path: string; index: BlobIndex },
+  n: number,
+): Promise<Buffer> {
+  const { offset, sizeBytes } = index.frames[n] as BlobIndex["frames"][number];
+  const buffer = Buffer.allocUnsafe(sizeBytes);
+  let filled = 0;
+  while (filled < sizeBytes) {
+    const { bytesRead } = await handle.read(buffer, filled, sizeBytes - filled, offset + filled);
+    if (bytesRead === 0) {
+      const reason = `it ends at byte ${offset + filled}, within frame ${n}`;
+      throw new SporeletError({ code: "corrupt", operation: "read the page image", subject: path, reason });
+    }
+    filled += bytesRead;
+  }
+  return buffer;
+}
+
+/**
+ * Writes a decoded frame's visible pages to where they belong. Frames of one flat image never write to the same
+ * place, so they may be written in any order and side by side. When it fails nothing is being written any more.
+ *
+ * @param target of the image's size; nothing is written past it.
+ * @param raw from `openFrame`.
+ */
+export async function writeFrame(target: FileHandle, frame: FlatFrame, raw: Buffer): Promise<void> {
+  const results = await Promise.allSettled(
+    frame.writes.map(async ({ page, count, at }) => {
+      const position = page * pageBytes;
+      const length = Math.min(count * pageBytes, frame.imageBytes - position);
+      for (let done = 0; done < length; ) {
+        const { bytesWritten } = await target.write(raw, at + done, length - done, position + done);
+        done += bytesWritten;
+      }
+    }),
+  );
+  for (const result of results) if (result.status === "rejected") throw result.reason;
+}
