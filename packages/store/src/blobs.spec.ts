@@ -52,7 +52,7 @@ describe("blobs", () => {
       expect(await readdir(join(root, "blobs"))).toHaveLength(1);
     }));
 
-  it.each(wrongs)("cannot have the digest %j", (text) =>
+  it.each(escapes)("cannot have the digest %j", (text) =>
     withStore(async ({ blobs, lease }) => {
       const wrong = text as Digest;
       expect(() => blobs.path(wrong)).toThrow(/sha256: and 64 hex digits/);
@@ -106,7 +106,7 @@ describe("what is known of a publication", () => {
     }),
   );
 
-  it.each(wrongs)("cannot be kept for the digest %j", (text) =>
+  it.each(escapes)("cannot be kept for the digest %j", (text) =>
     withStore(async ({ publications }) => {
       const wrong = text as Digest;
       await expect(publications.get(wrong)).rejects.toMatchObject({ code: "invalid_argument" });
