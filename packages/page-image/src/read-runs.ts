@@ -4,8 +4,8 @@ import { piecesOf } from "./runs.ts";
 import { readPages } from "./sparse.ts";
 import type { PageRun } from "./types.ts";
 
-/** What one read takes. */
-const blockPages = 256;
+/** What one read takes at most. */
+export const blockPages = 256;
 /** Reading so much that is not wanted costs no more than another read. */
 const gapPages = 32;
 
@@ -32,11 +32,14 @@ export async function* readRuns(
   }
 }
 
-interface Block extends PageRun {
+/** What one read takes. */
+export interface Block extends PageRun {
+  /** The pages of it that are wanted. */
   pieces: PageRun[];
 }
 
-function* blocksOf(runs: Iterable<PageRun>): Generator<Block> {
+/** Groups runs, in their order, into what is read at once. */
+export function* blocksOf(runs: Iterable<PageRun>): Generator<Block> {
   let block: Block | undefined;
   for (const piece of piecesOf(runs, blockPages)) {
     const end = piece.page + piece.count;

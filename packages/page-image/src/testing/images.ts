@@ -44,8 +44,8 @@ export async function writeSparse(path: string, content: Buffer): Promise<void> 
   }
 }
 
-/** The pages of `after` that differ from `before` (zeros past its end), and every so many of those that do not. */
-export function runsOf(before: Buffer, after: Buffer, generosity = Number.POSITIVE_INFINITY): PageRun[] {
+/** The pages of `after` that differ from `before` (zeros past its end), and one in so many of those that do not. */
+export function runsOf(before: Buffer, after: Buffer, generosity?: number): PageRun[] {
   const pageOf = (content: Buffer, page: number) => {
     const whole = Buffer.alloc(pageBytes);
     content.subarray(page * pageBytes, (page + 1) * pageBytes).copy(whole);
@@ -53,6 +53,10 @@ export function runsOf(before: Buffer, after: Buffer, generosity = Number.POSITI
   };
   const pages = Array.from({ length: Math.ceil(after.length / pageBytes) }, (_, page) => page);
   return pages
-    .filter((page) => page % generosity === 1 || !pageOf(before, page).equals(pageOf(after, page)))
+    .filter(
+      (page) =>
+        (generosity !== undefined && page % generosity === 1) ||
+        !pageOf(before, page).equals(pageOf(after, page)),
+    )
     .map((page) => ({ page, count: 1 }));
 }
