@@ -2,6 +2,7 @@ export type { Check } from "./checks/check.ts";
 export { hostChecks } from "./checks/checks.ts";
 export { type HostCpu, hostCpu } from "./cpu.ts";
 export { syncPath, writeFileAtomic } from "./files/atomic.ts";
+export { cloneRange } from "./files/clone-range.ts";
 export { allocatedBytes, type CopyOptions, cloneFile, copySparse, punchZeroPages } from "./files/copy.ts";
 export { dataExtents, scanData } from "./files/extents.ts";
 export { type PhysicalExtent, type PhysicalExtentOptions, physicalExtents } from "./files/fiemap.ts";
@@ -29,12 +30,12 @@ export {
   type NetworkPoolOptions,
 } from "./network/pool.ts";
 export { listenerOf } from "./ports/listener.ts";
-export { type PublishedPort, type PublishOptions, publishPort } from "./ports/publish.ts";
+export { type PublishedPort, type PublishOptions, publishPort, requireFreePort } from "./ports/publish.ts";
 export { type ProcessResult, processStartTicks, type RunProcessOptions, runProcess } from "./process.ts";
 export { installCommand, installHint } from "./programs.ts";
 export { makeRuntimeDirectory, ownerOf, runtimeDirectoryOf } from "./runtime-directory.ts";
 export { sha256 } from "./sha256.ts";
-export { detachMount, inNetworkNamespace, loadSyscalls } from "./syscalls.ts";
+export { detachMount, inNetworkNamespace, loadSyscalls, punchHole, seekData, seekHole } from "./syscalls.ts";
 export { tscKhz } from "./tsc.ts";
 export { canReflink } from "./volume/reflink.ts";
 export { openVolume, type Volume, type VolumeOptions } from "./volume/volume.ts";

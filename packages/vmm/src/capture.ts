@@ -1,23 +1,37 @@
 /**
  * Memory of a paused machine as a file: a frozen state's `memory`.
  *
- * Done in two steps, so that what takes long happens while the guest still runs and the pause costs as much
- * as the guest has changed, not as much as it has memory:
+ * Done in three steps, so that what takes long happens while the guest runs, and the pause costs as much as the
+ * guest has changed, not as much as it has memory:
  *
- *   prepareCapture      the file is made from what is on disk already
+ *   prepareCapture        the file is made from what is on disk already, and memory for the changed pages
  *   (pause)
- *   capture.finish()    the changed pages are put into it
+ *   capture.take()        the changed pages are copied out of the process
  *   (unpause)
+ *   capture.complete()    those of them that differ are put into the file
  */
 import { link, open, rm, stat } from "node:fs/promises";
 import { SporeletError } from "@sporelet/errors";
-import { cloneFile, copyProcessMemory, privatePageRuns } from "@sporelet/host";
+import {
+  cloneFile,
+  createMemorySpool,
+  type Extent,
+  type MemorySpool,
+  openOverlay,
+  privatePageRuns,
+} from "@sporelet/host";
+import { changedPages } from "./changed-pages.ts";
 import type { Machine } from "./contract.ts";
 
 export interface CaptureOptions {
   machine: Machine;
   /** File to be created, on the file system of the machine's memory file where that can reflink. */
   target: string;
+  /**
+   * File with the content of the frozen memory that the machine was resumed from. Default: the very file that
+   * it maps.
+   */
+  base?: string | undefined;
   /**
    * The machine will be stopped and never run again: a booted machine's own memory file is taken (a hard
    * link) instead of a copy. Default: false.
@@ -26,63 +40,123 @@ export interface CaptureOptions {
   signal?: AbortSignal | undefined;
 }
 
-/** Disposing of one that was not finished removes its file. */
+/** Disposing of one that was not completed removes its file. */
 export interface MemoryCapture extends AsyncDisposable {
   /**
-   * Completes the file; the machine has to be paused and stay so until this resolves. Not synced.
+   * Takes the memory as it is; the machine has to be paused and stay so until this resolves.
    * @returns how much was copied while the guest waited.
    */
-  finish(signal?: AbortSignal): Promise<{ copiedBytes: number }>;
+  take(signal?: AbortSignal): Promise<{ copiedBytes: number }>;
+  /**
+   * Completes the file, not synced; the machine may run again.
+   * @returns the stretches of pages in which it differs from the base, in order; undefined for a booted machine,
+   *   which has none.
+   */
+  complete(signal?: AbortSignal): Promise<{ changed: Extent[] | undefined }>;
 }
 
 /** The first step; the machine may run. */
 export async function prepareCapture(options: CaptureOptions): Promise<MemoryCapture> {
-  const { machine, target, last = false, signal } = options;
-  const context = { operation: "capture the memory of", subject: machine.id };
-  const source = machine.record.memory;
-  let finished = false;
+  const { machine, target, signal } = options;
+  const steps = machine.origin === "resume" ? captureClone(options) : captureBooted(options);
+  let completed = false;
   const discard = async () => {
-    if (!finished) await rm(target, { force: true });
+    steps.release();
+    if (!completed) await rm(target, { force: true });
   };
-  const step = async <T>(action: () => Promise<T>): Promise<T> => {
+  const step = async <T>(action: () => Promise<T>, stepSignal = signal): Promise<T> => {
     try {
-      signal?.throwIfAborted();
+      stepSignal?.throwIfAborted();
       return await action();
     } catch (error) {
       // A file that was there before is not ours to remove.
       if ((error as { code?: string }).code !== "already_exists") await discard();
-      throw SporeletError.from(error, context);
+      throw SporeletError.from(error, { operation: "capture the memory of", subject: machine.id });
     }
   };
-  // A reflink has to write the file's dirty pages first: most of them now rather than in the pause.
-  if (machine.origin === "boot" && !last) await step(() => writeBack(source));
-  if (machine.origin === "resume") await step(() => cloneFile(source, target, { signal }));
-
+  await step(() => steps.prepare());
   return {
-    async finish(finishSignal = signal) {
-      const copiedBytes = await step(async () => {
-        if (machine.origin === "resume") {
-          const runs = await privatePageRuns(machine.pid, await machine.memoryMap());
-          return await copyProcessMemory(machine.pid, runs, target, finishSignal);
-        }
-        if (last) {
-          await link(source, target);
-          return 0;
-        }
-        const how = await cloneFile(source, target, { signal: finishSignal });
-        return how === "reflink" ? 0 : (await stat(target)).blocks * 512;
-      });
-      finished = true;
-      return { copiedBytes };
+    take: (stepSignal) => step(() => steps.take(stepSignal ?? signal), stepSignal),
+    async complete(stepSignal) {
+      const result = await step(() => steps.complete(stepSignal ?? signal), stepSignal);
+      completed = true;
+      steps.release();
+      return result;
     },
     [Symbol.asyncDispose]: discard,
   };
 }
 
-/** Both steps for a machine that is paused already. */
+/** All steps for a machine that is paused already. */
 export async function captureMemory(options: CaptureOptions): Promise<{ copiedBytes: number }> {
   await using capture = await prepareCapture(options);
-  return await capture.finish();
+  const taken = await capture.take();
+  await capture.complete();
+  return taken;
+}
+
+interface Steps {
+  prepare(): Promise<void>;
+  take(signal?: AbortSignal): Promise<{ copiedBytes: number }>;
+  complete(signal?: AbortSignal): Promise<{ changed: Extent[] | undefined }>;
+  release(): void;
+}
+
+/** A clone's memory is a private mapping of the base: what it changed is its own pages. */
+function captureClone({ machine, target, base = machine.record.memory, signal }: CaptureOptions): Steps {
+  let spool: MemorySpool | undefined;
+  let zeroed: Extent[] = [];
+  const find = async () =>
+    changedPages(await machine.memoryMap(), (regions) => privatePageRuns(machine.pid, regions));
+  return {
+    async prepare() {
+      await cloneFile(base, target, { signal });
+      const { held } = await find();
+      const bytes = held.reduce((sum, run) => sum + run.bytes, 0);
+      const expectedBytes = bytes + bytes / 8 + slackBytes;
+      spool = await createMemorySpool({ expectedBytes, overflow: `${target}.spool` });
+    },
+    async take(taking) {
+      const { held, zero } = await find();
+      zeroed = zero;
+      return { copiedBytes: (await spool?.take(machine.pid, held, taking)) ?? 0 };
+    },
+    async complete(completing) {
+      await using overlay = await openOverlay(target, base);
+      const changed: Extent[] = [];
+      for (const pieces of spool?.pieces() ?? []) {
+        completing?.throwIfAborted();
+        changed.push(...(await overlay.put(pieces)));
+      }
+      for (const { offset, length } of zeroed) changed.push(...(await overlay.clear(offset, length)));
+      return { changed: changed.sort((a, b) => a.offset - b.offset) };
+    },
+    release: () => spool?.[Symbol.dispose](),
+  };
+}
+
+/** What a guest dirties between the look at its pages before the pause and the pause. */
+const slackBytes = 8 * 1024 * 1024;
+
+/** A booted machine's memory is a file already. */
+function captureBooted({ machine, target, last = false, signal }: CaptureOptions): Steps {
+  const source = machine.record.memory;
+  return {
+    async prepare() {
+      // A reflink has to write the file's dirty pages first: most of them now rather than in the pause.
+      if (!last) await writeBack(source);
+    },
+    async take(taking) {
+      if (last) {
+        await link(source, target);
+        return { copiedBytes: 0 };
+      }
+      const how = await cloneFile(source, target, { signal: taking ?? signal });
+      return { copiedBytes: how === "reflink" ? 0 : (await stat(target)).blocks * 512 };
+    },
+    complete: async () => ({ changed: undefined }),
+    release() {},
+  };
 }
 
 async function writeBack(path: string): Promise<void> {

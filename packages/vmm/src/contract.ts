@@ -132,6 +132,11 @@ export interface MemoryRegion {
   bytes: number;
   /** Offset in the memory file. */
   offset: number;
+  /**
+   * What is there instead of the memory file, after a balloon or a discard: anonymous memory, whose pages are
+   * zero unless they were written to; another file's; or nothing, which reads as zeros.
+   */
+  replaced?: "anonymous" | "other" | "nothing";
 }
 
 export interface Machine extends AsyncDisposable {
@@ -156,7 +161,7 @@ export interface Machine extends AsyncDisposable {
    * caller's: see `captureMemory` in this package.
    */
   saveState(vmstate: string, signal?: AbortSignal): Promise<void>;
-  /** Host mappings that hold the guest's memory. */
+  /** Host mappings that hold the guest's memory, all of it. */
   memoryMap(): Promise<MemoryRegion[]>;
   /** Ends the VMM process at once. */
   stop(): Promise<void>;

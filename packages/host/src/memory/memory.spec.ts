@@ -1,15 +1,17 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { open, readFile, writeFile } from "node:fs/promises";
+import { open, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { expect, it } from "vitest";
 import { dataExtents } from "../files/extents.ts";
+import { openOverlay } from "../files/overlay.ts";
 import { pageBytes } from "../files/pages.ts";
 import { temporaryDirectory } from "../testing/index.ts";
 import { privatePageRuns } from "./pagemap.ts";
-import { copyProcessMemory, memoryUse, readProcessMemory } from "./process-memory.ts";
+import { memoryUse, readProcessMemory } from "./process-memory.ts";
 import type { MappedRegion } from "./runs.ts";
+import { createMemorySpool } from "./spool.ts";
 
 const pages = 2048;
 /** This one is overwritten with zeros. */
@@ -109,8 +111,11 @@ it("the private pages laid over the mapped file give the process's memory", asyn
   await withMapper(async ({ pid, regions }, file, directory) => {
     const copy = join(directory, "copy");
     await writeFile(copy, await readFile(file));
-    const copied = await copyProcessMemory(pid, await privatePageRuns(pid, regions), copy);
-    expect(copied).toBe(written.length * pageBytes);
+    const found = await privatePageRuns(pid, regions);
+    using spool = await createMemorySpool({ expectedBytes: 1, overflow: join(directory, "overflow") });
+    expect(await spool.take(pid, found)).toBe(written.length * pageBytes);
+    await using overlay = await openOverlay(copy, file);
+    for (const pieces of spool.pieces()) await overlay.put(pieces);
     const memory = Buffer.alloc(pages * pageBytes);
     await readProcessMemory(pid, regions[0]?.address ?? 0, memory);
     expect(Buffer.compare(memory, await readFile(copy))).toBe(0);
@@ -126,6 +131,50 @@ it("the private pages laid over the mapped file give the process's memory", asyn
     await handle.read(untouched, 0, 10, 0);
     expect(untouched).toEqual(Buffer.alloc(10, 0xee));
   });
+});
+
+it("takes more than it was given memory for, through a file that has no name", async () => {
+  await withMapper(async ({ pid, regions }, _, directory) => {
+    const memory = Buffer.alloc(pages * pageBytes);
+    await readProcessMemory(pid, regions[0]?.address ?? 0, memory);
+    // The same 8 MiB three times, as runs that do not fit into chunks.
+    const [region] = regions;
+    if (region === undefined) throw new Error("no region");
+    const runs = [0, 1, 2].flatMap((time) =>
+      [0, 700, 1400].map((page) => ({
+        address: region.address + page * pageBytes,
+        bytes: Math.min(700, pages - page) * pageBytes,
+        offset: (time * pages + page) * pageBytes,
+      })),
+    );
+    for (const memoryBytes of [0, 8 * 1024 * 1024, 64 * 1024 * 1024]) {
+      const overflow = join(directory, "overflow");
+      using spool = await createMemorySpool({ expectedBytes: 3 * memory.length, overflow, memoryBytes });
+      expect(await spool.take(pid, runs)).toBe(3 * memory.length);
+      expect(await readdir(directory)).toEqual(["memory"]);
+      const result = Buffer.alloc(3 * memory.length);
+      for (const pieces of spool.pieces()) {
+        for (const { offset, content } of pieces) content.copy(result, offset);
+      }
+      for (const time of [0, 1, 2]) {
+        expect(memory.compare(result, time * memory.length, (time + 1) * memory.length)).toBe(0);
+      }
+    }
+  });
+});
+
+it("says that the process has ended, and stops when it is told to", async () => {
+  await using directory = await temporaryDirectory();
+  const file = join(directory.path, "memory");
+  await writeFile(file, Buffer.alloc(pages * pageBytes, 0xee));
+  const mapper = await startMapper(file);
+  using spool = await createMemorySpool({ expectedBytes: 0, overflow: join(directory.path, "overflow") });
+  const twice = [...mapper.regions, ...mapper.regions];
+  await expect(spool.take(mapper.pid, twice, AbortSignal.abort())).rejects.toMatchObject({
+    code: "cancelled",
+  });
+  await mapper[Symbol.asyncDispose]();
+  await expect(spool.take(mapper.pid, twice)).rejects.toMatchObject({ code: "not_found" });
 });
 
 it("a process that does not exist is not found", async () => {

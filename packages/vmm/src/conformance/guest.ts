@@ -100,7 +100,8 @@ export async function freeze(guest: Guest, directory: string): Promise<Frozen> {
   await using capture = await prepareCapture({ machine, target: frozen.memory });
   await machine.pause();
   await machine.saveState(frozen.vmstate);
-  await capture.finish();
+  await capture.take();
+  await capture.complete();
   await copyFile(join(machine.record.directory, "disk"), frozen.disk);
   return frozen;
 }

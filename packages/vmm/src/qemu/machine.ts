@@ -88,11 +88,9 @@ export function qemuMachine({ record, process, qmp, channel: firstChannel }: Qem
       }
     },
     async memoryMap() {
-      const { ino } = await stat(record.memory);
-      return regionsOf(await readFile(`/proc/${record.pid}/maps`, "utf8"), {
-        path: record.memory,
-        inode: ino,
-      });
+      const { ino, size } = await stat(record.memory);
+      const file = { path: record.memory, inode: ino, bytes: size };
+      return regionsOf(await readFile(`/proc/${record.pid}/maps`, "utf8"), file);
     },
     stop() {
       stopping ??= (async () => {

@@ -9,18 +9,42 @@ const maps = `55d0c1a00000-55d0c1e00000 r--p 00000000 fe:01 1234                
 7f0020000000-7f0030000000 rw-p 10000000 fe:01 777                        /store/snapshots/a b/memory
 7f0040000000-7f0040001000 rw-p 00000000 00:00 0
 `;
+const bytes = 0x20000000;
 const regions = [
   { address: 0x7f0000000000, bytes: 0x10000000, offset: 0 },
   { address: 0x7f0020000000, bytes: 0x10000000, offset: 0x10000000 },
 ];
 
 it("finds the mappings of a file by its path", () => {
-  expect(regionsOf(maps, { path: "/store/snapshots/a b/memory", inode: 1 })).toEqual(regions);
+  expect(regionsOf(maps, { path: "/store/snapshots/a b/memory", inode: 1, bytes })).toEqual(regions);
 });
 
 it("finds the mappings of a file that was renamed by its inode", () => {
-  expect(regionsOf(maps, { path: "/elsewhere", inode: 777 })).toEqual(regions);
-  expect(regionsOf(maps, { path: "/elsewhere", inode: 778 })).toEqual([]);
+  expect(regionsOf(maps, { path: "/elsewhere", inode: 777, bytes })).toEqual(regions);
+  expect(regionsOf(maps, { path: "/elsewhere", inode: 778, bytes })).toEqual([]);
+});
+
+it("tells what took the place of parts of a mapping", () => {
+  // A file of 10 pages: the first, two in the middle, and the last three were taken away.
+  const discarded = `7f0000000000-7f0000001000 rw-p 00000000 00:00 0
+7f0000001000-7f0000003000 rw-p 00001000 fe:01 777                        /memory
+7f0000003000-7f0000004000 rw-s 00000000 00:01 99                         /dev/zero (deleted)
+7f0000005000-7f0000007000 rw-p 00005000 fe:01 777                        /memory
+7f0000007000-7f0000020000 rw-p 00000000 00:00 0                          [anon:discarded]
+`;
+  const page = 4096;
+  const at = (first: number, count: number, replaced?: string) => ({
+    ...{ address: 0x7f0000000000 + first * page, bytes: count * page, offset: first * page },
+    ...(replaced && { replaced }),
+  });
+  expect(regionsOf(discarded, { path: "/memory", inode: 777, bytes: 10 * page })).toEqual([
+    at(0, 1, "anonymous"),
+    at(1, 2),
+    at(3, 1, "other"),
+    at(4, 1, "nothing"),
+    at(5, 2),
+    at(7, 3, "anonymous"),
+  ]);
 });
 
 it("reads QEMU's version with its package", () => {
