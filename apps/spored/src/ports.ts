@@ -1,5 +1,5 @@
 import { SporeletError } from "@sporelet/errors";
-import { guestNetwork, publishPort } from "@sporelet/host";
+import { guestNetwork, publishPort, requireFreePort } from "@sporelet/host";
 import type { NetworkRecord, PortRecord } from "./record.ts";
 import { together } from "./together.ts";
 
@@ -52,6 +52,19 @@ export function checkPorts(requests: readonly PortRequest[], count: number): Por
 /** The ports of the clone with this index: host ports are counted up, free ones stay free. */
 export function portsOfClone(ports: readonly PortRecord[], index: number): PortRecord[] {
   return ports.map((port) => (port.host === 0 ? port : { ...port, host: port.host + index }));
+}
+
+/**
+ * Finds out early that a port is in use; whoever takes one afterwards is met when it is published.
+ * @throws SporeletError `already_exists`, `permission_denied`
+ */
+export async function requireFreePorts(ports: readonly PortRecord[], count: number): Promise<void> {
+  for (const { hostAddress, host } of ports) {
+    if (host === 0) continue;
+    for (let each = host; each < host + count; each++) {
+      await requireFreePort(hostAddress, each);
+    }
+  }
 }
 
 /**

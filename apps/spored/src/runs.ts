@@ -1,9 +1,9 @@
 import { create } from "@bufbuild/protobuf";
 import type { HandlerContext } from "@connectrpc/connect";
 import { node as api } from "@sporelet/api";
-import { SporeletError } from "@sporelet/errors";
 import { bootMachine } from "./boot.ts";
 import { callTime } from "./call-time.ts";
+import { requireCount } from "./count.ts";
 import { requireBootable } from "./gate.ts";
 import type { ManagedMachine } from "./machine.ts";
 import { cloneNames } from "./names.ts";
@@ -23,23 +23,13 @@ import { startAll } from "./start-all.ts";
  */
 export const startsAtOnce = 4;
 
-const maximumCount = 1000;
-
 /** Run: resumes clones, all of them or none. */
 export async function* run(
   node: Node,
   request: api.RunRequest,
   context: HandlerContext,
 ): AsyncGenerator<api.RunEvent> {
-  const count = request.count || 1;
-  if (count > maximumCount) {
-    throw new SporeletError({
-      code: "invalid_argument",
-      operation: "run",
-      subject: request.snapshot,
-      reason: `at most ${maximumCount} clones can be asked for at once`,
-    });
-  }
+  const count = requireCount(request.count, "run", request.snapshot);
   const ports = checkPorts(request.ports, count);
   const time = callTime(context.signal, request.timeoutMs);
   using obtained = yield* relay<api.RunEvent, Resumable>((onEvent, signal) =>

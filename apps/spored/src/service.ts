@@ -6,6 +6,7 @@ import { pause, remove, stop, unpause } from "./control.ts";
 import { doctor } from "./doctor.ts";
 import { exec } from "./exec.ts";
 import { readTar, statFile, writeTar } from "./files.ts";
+import { fork } from "./fork.ts";
 import { destroy } from "./lifecycle.ts";
 import { logs } from "./logs.ts";
 import { machineMessage, snapshotMessage } from "./messages.ts";
@@ -74,5 +75,6 @@ export function nodeRoutes({ node, settling, end }: ServiceOptions): (router: Co
       verifySnapshot: async ({ snapshot }, context) =>
         snapshotMessage(await node.store.verify(snapshot, context.signal), true),
       removeSnapshot: (request) => removeSnapshot(node, request),
+      fork: (request, context) => fork(node, request, context),
     });
 }

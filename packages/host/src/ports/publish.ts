@@ -78,6 +78,16 @@ export async function publishPort(options: PublishOptions): Promise<PublishedPor
   };
 }
 
+/**
+ * Finds out whether a port can be published by listening on it for a moment.
+ * @throws SporeletError as `publishPort`.
+ */
+export async function requireFreePort(hostAddress: string, hostPort: number): Promise<void> {
+  const server = createServer();
+  await listen(server, hostAddress, hostPort);
+  await new Promise((resolve) => server.close(resolve));
+}
+
 /** A socket belongs to the namespace in which it was created, wherever it is connected from afterwards. */
 function connectGuest(netns: NetnsHandle | undefined, address: string, port: number): Socket {
   const family = isIP(address) === 6 ? 6 : 4;
