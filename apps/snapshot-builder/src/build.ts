@@ -2,7 +2,13 @@
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { SporeletError } from "@sporelet/errors";
-import { cacheKey, type SnapshotDescription, type Store, type StoredSnapshot } from "@sporelet/store";
+import {
+  cacheKey,
+  type SnapshotDescription,
+  type SnapshotDraft,
+  type Store,
+  type StoredSnapshot,
+} from "@sporelet/store";
 import { type Accelerator, type Probe, type StateOrigin, stateOrigin, type Vmm } from "@sporelet/vmm";
 import { type OnBuildEvent, startStep } from "./events.ts";
 import { type Frozen, freeze } from "./freeze.ts";
@@ -67,25 +73,36 @@ async function layer0Snapshot(options: BuildOptions, signal: AbortSignal): Promi
   const key = cacheKey("layer0", format, layer0.key, vmmOf(options.probe), layer0MemoryBytes);
   return reuseOr(options, key, signal, async () => {
     await using draft = await store.newSnapshot();
-    const boot = startStep("boot", onEvent);
-    const network = await options.network();
-    await using _network = { [Symbol.asyncDispose]: () => network.release() };
-    await using guest = await bootGuest({
-      vmm: options.vmm,
-      layer0,
-      disks: [],
-      shape: { cpus: 1, memoryBytes: layer0MemoryBytes, accelerator },
-      network,
-      memory: join(draft.directory, "memory"),
-      scratch: draft.directory,
-      runtimeDirectory: options.runtimeDirectory,
-      signal,
-    });
-    boot.done();
-    const frozen = await freeze({ guest, layer0, draft, hookTimeoutMs: 0, signal, onEvent });
+    const frozen = await bootAndFreezeLayer0(options, layer0, draft, { accelerator, signal });
     const vmm = await stateOrigin(options.probe, accelerator);
     return await commit(options, draft, { ...describe(options, vmm, layer0, frozen), layer: 0 }, signal);
   });
+}
+
+/** Fills the draft with the frozen machine's files; what else that had is gone afterwards. */
+async function bootAndFreezeLayer0(
+  options: BuildOptions,
+  layer0: Layer0,
+  draft: SnapshotDraft,
+  { accelerator, signal }: { accelerator: Accelerator; signal: AbortSignal },
+): Promise<Frozen> {
+  const { onEvent = () => {} } = options;
+  const boot = startStep("boot", onEvent);
+  const network = await options.network();
+  await using _network = { [Symbol.asyncDispose]: () => network.release() };
+  await using guest = await bootGuest({
+    vmm: options.vmm,
+    layer0,
+    disks: [],
+    shape: { cpus: 1, memoryBytes: layer0MemoryBytes, accelerator },
+    network,
+    memory: join(draft.directory, "memory"),
+    scratch: draft.directory,
+    runtimeDirectory: options.runtimeDirectory,
+    signal,
+  });
+  boot.done();
+  return await freeze({ guest, layer0, draft, hookTimeoutMs: 0, signal, onEvent });
 }
 
 async function layer1Snapshot(options: BuildOptions, signal: AbortSignal): Promise<StoredSnapshot> {

@@ -1,4 +1,5 @@
 /** What a build reports while it goes on: BuildStep and BuildLog of node.proto as plain objects. */
+import type { PreheatEvent } from "@sporelet/compose-preheater";
 
 export type StepId =
   | "kernel"
@@ -75,5 +76,20 @@ export function startStep(id: StepId, onEvent: OnBuildEvent, detail = ""): Step 
     log: (line) => onEvent({ case: "log", source: id, line }),
     done: (text = "") => emit("done", 1, text),
     cached: (text = "") => emit("cached", 1, text),
+  };
+}
+
+/** The preheater's phases as build steps. */
+export function stepsOfPreheat(onEvent: OnBuildEvent): (event: PreheatEvent) => void {
+  const steps = new Map<string, Step>();
+  return (event) => {
+    if (event.phase === "log") {
+      onEvent({ case: "log", source: event.source, line: event.line });
+      return;
+    }
+    const { phase, state, fraction, detail } = event;
+    if (state === "started") steps.set(phase, startStep(phase satisfies StepId, onEvent, detail));
+    else if (state === "progress") steps.get(phase)?.progress(fraction, detail);
+    else steps.get(phase)?.done(detail);
   };
 }

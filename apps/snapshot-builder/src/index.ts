@@ -1,3 +1,4 @@
+export { type BootAndFreezeOptions, bootAndFreeze } from "./boot-and-freeze.ts";
 export { type BuildOptions, buildSnapshot } from "./build.ts";
 export type { BuildEvent, BuildLog, BuildStep, OnBuildEvent, StepId } from "./events.ts";
 export { buildLayer0, type Layer0, type Layer0Options } from "./layer0/build.ts";

@@ -1,4 +1,4 @@
 export { agentGuest } from "./agent-guest.ts";
 export type { Guest, GuestExecOptions, GuestResult } from "./guest.ts";
 export { type PreheatEvent, type Preheated, type PreheatOptions, preheat } from "./preheat.ts";
-export type { CommandWarmup, HttpWarmup, Warmup } from "./warmup.ts";
+export { type CommandWarmup, type HttpWarmup, isWarmup, type Warmup } from "./warmup.ts";

@@ -55,6 +55,15 @@ describe("preheating a project", () => {
     expect(events.at(-1)).toBe("warm done");
   });
 
+  it("starts nothing that the guest started itself, and waits for it all the same", async () => {
+    const { run, guest, events } = setUp({ containers: [container("api", starting)], started: true });
+    const ended = run();
+    await expect.poll(() => events).toContain("up progress api: not healthy yet");
+    guest.show(container("api", healthy));
+    expect((await ended).services).toEqual(["api"]);
+    expect(guest.commands.filter((one) => one.startsWith("compose"))).toEqual([]);
+  });
+
   it("waits for an event, and looks again at each", async () => {
     const { run, guest, events } = setUp({ containers: [container("api", starting)] });
     const ended = run();

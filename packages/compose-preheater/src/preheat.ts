@@ -22,6 +22,8 @@ export interface PreheatOptions {
   project: string;
   /** docker-compose in the guest with all that it needs to find the project; a verb is added. */
   compose: string[];
+  /** The containers were started already, by the guest itself at its boot. Default: false. */
+  started?: boolean;
   warmup: readonly Warmup[];
   /** `upMs`: until docker-compose has created and started everything; `healthyMs`: from then to healthy. */
   timeouts: { upMs: number; healthyMs: number };
@@ -49,7 +51,7 @@ export async function preheat(options: PreheatOptions): Promise<Preheated> {
   const context: FailureContext = { ...options, sinceMs: Date.now() };
   const start = performance.now();
   onEvent({ phase: "up", state: "started", fraction: -1, detail: "" });
-  await composeUp(options, context);
+  if (options.started !== true) await composeUp(options, context);
   const up = performance.now();
 
   const healthyLimit = AbortSignal.timeout(options.timeouts.healthyMs);

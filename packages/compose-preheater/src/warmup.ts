@@ -32,3 +32,20 @@ export function describeWarmup(warmup: Warmup): string {
   const short = command.length > 60 ? `${command.slice(0, 57)}...` : command;
   return warmup.service === undefined ? short : `${warmup.service}: ${short}`;
 }
+
+/** Whether a value that was stored as JSON is a warm-up, so that it can be done again. */
+export function isWarmup(value: unknown): value is Warmup {
+  if (typeof value !== "object" || value === null) return false;
+  const { kind, times, timeoutMs, argv, service, url, status, method, body, headers } = value as Record<
+    string,
+    unknown
+  >;
+  const text = (one: unknown) => typeof one === "string";
+  const positive = (one: unknown) => Number.isInteger(one) && (one as number) > 0;
+  if (!positive(times) || !positive(timeoutMs)) return false;
+  if (kind === "command") {
+    return Array.isArray(argv) && argv.every(text) && (service === undefined || text(service));
+  }
+  if (kind !== "http" || typeof headers !== "object" || headers === null) return false;
+  return [url, method, body].every(text) && positive(status) && Object.values(headers).every(text);
+}

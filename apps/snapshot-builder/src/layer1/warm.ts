@@ -1,10 +1,10 @@
 /** The last stage: the project brought up in a machine, warmed, and frozen into a snapshot. */
 import { join } from "node:path";
-import { agentGuest, type PreheatEvent, preheat } from "@sporelet/compose-preheater";
+import { agentGuest, preheat } from "@sporelet/compose-preheater";
 import { cloneFile } from "@sporelet/host";
 import type { SnapshotDraft } from "@sporelet/store";
 import type { Accelerator, Vmm } from "@sporelet/vmm";
-import { type OnBuildEvent, type Step, type StepId, startStep } from "../events.ts";
+import { type OnBuildEvent, startStep, stepsOfPreheat } from "../events.ts";
 import { type Frozen, freeze } from "../freeze.ts";
 import type { Layer0 } from "../layer0/build.ts";
 import type { Project } from "../project/load.ts";
@@ -69,25 +69,10 @@ export async function warmAndFreeze(options: WarmOptions): Promise<Warmed> {
     signal,
     console: guest.console,
     keepLogs: options.keepLogs,
-    onEvent: stepsOf(onEvent),
+    onEvent: stepsOfPreheat(onEvent),
   });
   return {
     services,
     ...(await freeze({ guest, layer0, draft, hookTimeoutMs: timeouts.hookMs, signal, onEvent })),
-  };
-}
-
-/** The preheater's phases as build steps. */
-function stepsOf(onEvent: OnBuildEvent): (event: PreheatEvent) => void {
-  const steps = new Map<string, Step>();
-  return (event) => {
-    if (event.phase === "log") {
-      onEvent({ case: "log", source: event.source, line: event.line });
-      return;
-    }
-    const { phase, state, fraction, detail } = event;
-    if (state === "started") steps.set(phase, startStep(phase satisfies StepId, onEvent, detail));
-    else if (state === "progress") steps.get(phase)?.progress(fraction, detail);
-    else steps.get(phase)?.done(detail);
   };
 }

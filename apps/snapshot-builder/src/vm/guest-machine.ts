@@ -15,6 +15,8 @@ export interface GuestMachine extends AsyncDisposable {
   readonly agent: { protocol: number; version: string };
   /** What the guest's kernel and agent wrote to the console so far. */
   console(): Promise<string>;
+  /** Names of the services of the root file system, in the order of their start. */
+  services(signal: AbortSignal): Promise<string[]>;
   /** Waits until a service of the root file system is ready: it runs, or has done its job. */
   serviceReady(name: string, signal: AbortSignal): Promise<void>;
   /** Closes the channel and waits until the agent waits for the next host. */
@@ -46,9 +48,12 @@ const consoleTailLines = 25;
 /** Given to machines without a network, whose shape has one all the same. */
 const bootMac = "52:54:00:6b:00:02";
 
+const rootArgument = "sporelet.root=/dev/vda";
+
 /** Kernel arguments of a machine: those of Layer 0, and where the root file system is. */
 export function kernelArguments(layer0: Pick<Layer0, "arguments">, disks: number): string[] {
-  return [...layer0.arguments, ...(disks > 0 ? ["sporelet.root=/dev/vda"] : [])];
+  const others = layer0.arguments.filter((argument) => argument !== rootArgument);
+  return [...others, ...(disks > 0 ? [rootArgument] : [])];
 }
 
 /** The shape of a machine with these disks and that network. */
@@ -114,6 +119,12 @@ export async function bootGuest(options: GuestMachineOptions): Promise<GuestMach
       client: connection.client,
       agent: { protocol: reply.protocol, version: reply.agentVersion },
       console,
+      async services(waiting) {
+        const reply = await calling("list the services of the guest", () =>
+          connection.client.services({}, { signal: AbortSignal.any([waiting, gone.signal]) }),
+        );
+        return reply.services.map(({ name }) => name);
+      },
       serviceReady: (name, waiting) =>
         serviceReady(connection.client, name, AbortSignal.any([waiting, gone.signal])),
       async park(parking) {
