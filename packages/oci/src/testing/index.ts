@@ -1,1 +1,7 @@
-export {};
+/** Registries for tests, real and made up. */
+export {
+  type DockerRegistry,
+  type DockerRegistryOptions,
+  startDockerRegistry,
+  whyNoDockerRegistry,
+} from "./docker-registry.ts";

@@ -1,0 +1,50 @@
+import type { Digest } from "../digest.ts";
+import { addressOf, operationOn, pullScope, pushScope, type RepositoryContext } from "./call.ts";
+import { follow } from "./endpoint.ts";
+
+/** Whether the repository has a blob. */
+export async function hasBlob(
+  repository: RepositoryContext,
+  digest: Digest,
+  signal: AbortSignal | undefined,
+): Promise<boolean> {
+  const operation = operationOn(repository, {
+    operation: "look for the blob",
+    subject: `${repository.name}@${digest}`,
+    scopes: [pullScope(repository)],
+    signal,
+  });
+  const url = addressOf(repository, `blobs/${digest}`);
+  const answer = await operation.send({ method: "HEAD", url, expect: [200, 404] });
+  await answer.discard();
+  return answer.status === 200;
+}
+
+/** Makes a blob of another repository of the same registry appear here too, without sending it. */
+export async function mountBlob(
+  repository: RepositoryContext,
+  digest: Digest,
+  from: string,
+  signal: AbortSignal | undefined,
+): Promise<boolean> {
+  const { opened, settings } = repository;
+  const operation = operationOn(repository, {
+    operation: "mount the blob",
+    subject: `${repository.name}@${digest}`,
+    scopes: [pushScope(repository), `repository:${from}:pull`],
+    signal,
+  });
+  const query = `mount=${encodeURIComponent(digest)}&from=${encodeURIComponent(from)}`;
+  const answer = await operation.send({
+    method: "POST",
+    url: addressOf(repository, `blobs/uploads/?${query}`),
+    // A registry that cannot or will not mount says so in many ways; after each of them the blob has to be sent.
+    expect: [201, 202, 400, 401, 403, 404, 405],
+  });
+  await answer.discard();
+  if (answer.status === 202) {
+    const location = follow(answer.header("location"), answer.url, settings.plainHttp, operation.context);
+    opened.set(digest, location);
+  }
+  return answer.status === 201;
+}

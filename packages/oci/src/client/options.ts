@@ -1,0 +1,90 @@
+import type { CredentialSource } from "../credentials/credential.ts";
+
+/** How a client talks to registries. Everything has a default. */
+export interface RegistryClientOptions {
+  /** Where user names and passwords come from. Default: none, everything is asked for anonymously. */
+  credentials?: CredentialSource | undefined;
+  /**
+   * True: plain HTTP to every registry; false: to none. Default: plain HTTP to loopback addresses
+   * (127.0.0.0/8, ::1, localhost) alone.
+   */
+  plainHttp?: boolean | undefined;
+  /** PEM file with certificates that are trusted beside those of the system. Default: none. */
+  caFile?: string | undefined;
+  /** Default: no proxy. `proxyFromEnvironment` reads the usual variables. */
+  proxy?: ProxyRules | undefined;
+  retries?: Partial<RetryPolicy> | undefined;
+  /** A connection on which not one byte moves for so long is given up. Default: 30 s. */
+  idleTimeoutMs?: number | undefined;
+  /** How long a registry may think after it got the last byte of a blob: it hashes or moves it. Default: 5 min. */
+  commitTimeoutMs?: number | undefined;
+  /** Bytes that one PATCH of an upload carries; what a dropped connection costs at most. Default: 16 MiB. */
+  chunkBytes?: number | undefined;
+  /** Blobs up to this size are sent with one PUT. Default: 1 MiB. */
+  singlePutBytes?: number | undefined;
+  /** Told of every attempt that failed and is to be repeated. */
+  onRetry?: ((event: RetryEvent) => void) | undefined;
+}
+
+export interface ProxyRules {
+  /** Proxy for http: `http://[user:password@]host[:port]` or `https://…`. */
+  http?: string | undefined;
+  /** Proxy for https, reached through CONNECT. */
+  https?: string | undefined;
+  /** Hosts that are reached without: `a.example,.b.example,10.0.0.1:5000,*`. A name covers its subdomains. */
+  no?: string | undefined;
+}
+
+export interface RetryPolicy {
+  /** Attempts in a row that may fail, the first included. Progress begins the count anew. Default: 6. */
+  attempts: number;
+  /** The longest delay before the second attempt; it doubles from there. Default: 250 ms. */
+  firstDelayMs: number;
+  /** No delay of our own is longer. Default: 10 s. */
+  longestDelayMs: number;
+  /** A registry that asks for more patience (Retry-After) gets this. Default: 60 s. */
+  longestRetryAfterMs: number;
+  /** No attempt begins so long after the last progress. Default: 5 min. */
+  deadlineMs: number;
+}
+
+export interface RetryEvent {
+  operation: string;
+  subject: string;
+  /** Why the attempt failed. */
+  reason: string;
+  /** 1 after the first failure. */
+  failures: number;
+  delayMs: number;
+}
+
+/** Options with their defaults filled in. */
+export interface ClientSettings {
+  plainHttp: boolean | undefined;
+  idleTimeoutMs: number;
+  commitTimeoutMs: number;
+  chunkBytes: number;
+  singlePutBytes: number;
+  retries: RetryPolicy;
+  onRetry: (event: RetryEvent) => void;
+}
+
+/** The options with their defaults. */
+export function settingsOf(options: RegistryClientOptions): ClientSettings {
+  return {
+    plainHttp: options.plainHttp,
+    idleTimeoutMs: options.idleTimeoutMs ?? 30_000,
+    commitTimeoutMs: options.commitTimeoutMs ?? 300_000,
+    chunkBytes: options.chunkBytes ?? 16 * 1024 * 1024,
+    singlePutBytes: options.singlePutBytes ?? 1024 * 1024,
+    onRetry: options.onRetry ?? (() => undefined),
+    retries: {
+      attempts: 6,
+      firstDelayMs: 250,
+      longestDelayMs: 10_000,
+      longestRetryAfterMs: 60_000,
+      deadlineMs: 300_000,
+      ...options.retries,
+    },
+  };
+}

@@ -1,0 +1,182 @@
+import { SporeletError } from "@sporelet/errors";
+import { addressOf, type Operation, type RepositoryContext } from "../client/call.ts";
+import { follow } from "../client/endpoint.ts";
+import type { Answer } from "../client/exchange.ts";
+import { Transient } from "../client/retry.ts";
+import { refusalOf } from "../client/transport.ts";
+import { type Digest, isDigest } from "../digest.ts";
+import { corrupt } from "../json.ts";
+
+/** What is to be sent. */
+export interface BlobSource {
+  digest: Digest;
+  /** In bytes. */
+  size: number;
+  /** The bytes from an offset on. Called anew for each chunk and after each failure; ended early by `return()`. */
+  read(offset: number): AsyncIterable<Uint8Array>;
+}
+
+/** An upload at the registry. */
+export interface Session {
+  /** The newest one: registries may put state into it that changes with each answer. */
+  location: URL;
+  /** Bytes that the registry has. */
+  offset: number;
+  /** OCI-Chunk-Min-Length. */
+  minChunkBytes: number;
+  /** True when a request failed since, so that the registry has to be asked for the offset. */
+  uncertain: boolean;
+  /** True when another process sent a part of it. */
+  adopted: boolean;
+}
+
+/** One blob on its way. */
+export interface Push {
+  repository: RepositoryContext;
+  operation: Operation;
+  source: BlobSource;
+  onProgress: (sentBytes: number) => void;
+}
+
+/** The registry does not know the upload any more: all that was sent is lost. */
+export class SessionLost extends Transient {}
+
+/** Begins an upload, or takes the one that a refused mount has begun. */
+export async function open({ repository, operation, source }: Push): Promise<Session> {
+  const begun = repository.opened.get(source.digest);
+  repository.opened.delete(source.digest);
+  const fresh = { offset: 0, uncertain: false, adopted: false };
+  if (begun !== undefined) return { ...fresh, location: begun, minChunkBytes: 0 };
+  const url = addressOf(repository, "blobs/uploads/");
+  const answer = await operation.once({ method: "POST", url, expect: [202] });
+  await answer.discard();
+  const location = follow(
+    answer.header("location"),
+    answer.url,
+    repository.settings.plainHttp,
+    operation.context,
+  );
+  const minChunkBytes = Number(answer.header("oci-chunk-min-length") ?? 0) || 0;
+  return { ...fresh, location, minChunkBytes };
+}
+
+/** Asks how much the registry has. */
+export async function status(push: Push, session: Session): Promise<Session> {
+  const answer = await push.operation.once({
+    method: "GET",
+    url: session.location,
+    expect: [204, 202, 200, 400, 404, 410],
+  });
+  if (answer.status >= 400) throw await lost(push, answer);
+  await answer.discard();
+  const offset = receivedBytes(answer);
+  if (offset === undefined || offset > push.source.size) throw await lost(push, answer);
+  return { ...moved(push, session, answer), offset, uncertain: false };
+}
+
+/** Sends the next chunk with PATCH. */
+export async function sendChunk(push: Push, session: Session): Promise<Session> {
+  const { repository, operation, source } = push;
+  const { offset } = session;
+  const size = Math.min(
+    Math.max(repository.settings.chunkBytes, session.minChunkBytes),
+    source.size - offset,
+  );
+  const answer = await operation.once({
+    method: "PATCH",
+    url: session.location,
+    headers: {
+      "content-type": "application/octet-stream",
+      "content-range": `${offset}-${offset + size - 1}`,
+    },
+    body: { size, open: () => bytesOf(push, offset, size) },
+    expect: [202, 201, 204, 400, 404, 410, 416],
+  });
+  if (answer.status === 416) {
+    // The registry has another offset than we thought, and tells when it is asked.
+    const error = await refusalOf(answer, repository.target, operation.context);
+    throw error instanceof Transient ? error : new Transient(error);
+  }
+  if (answer.status >= 400) throw await lost(push, answer);
+  await answer.discard();
+  const received = receivedBytes(answer) ?? offset + size;
+  // docker-registry 2.8 takes chunks at any offset and appends them; only its count tells that one went astray.
+  if (received < offset || received > offset + size) throw await lost(push, answer);
+  return { ...moved(push, session, answer), offset: received };
+}
+
+/** Ends the upload. `body`: the whole blob goes along. */
+export async function commit(push: Push, session: Session, body: boolean): Promise<void> {
+  const { repository, operation, source } = push;
+  const url = new URL(session.location);
+  url.search += `${url.search === "" ? "?" : "&"}digest=${encodeURIComponent(source.digest)}`;
+  const answer = await operation.once({
+    method: "PUT",
+    url,
+    headers: { "content-type": "application/octet-stream" },
+    ...(body ? { body: { size: source.size, open: () => bytesOf(push, 0, source.size) } } : {}),
+    expect: [201, 200, 202, 204, 400, 404, 410, 416],
+    answerTimeoutMs: repository.settings.commitTimeoutMs,
+  });
+  if (answer.status >= 400) throw await lost(push, answer, !session.adopted);
+  await answer.discard();
+  const stored = answer.header("docker-content-digest");
+  if (isDigest(stored) && stored !== source.digest) {
+    throw corrupt(operation.context, `the registry says that it stored ${stored}`);
+  }
+}
+
+/** The session after an answer: its newest Location, which may be relative to the last. */
+function moved({ repository, operation }: Push, session: Session, answer: Answer): Session {
+  const location = answer.header("location");
+  if (location === undefined) return session;
+  return {
+    ...session,
+    location: follow(location, answer.url, repository.settings.plainHttp, operation.context),
+  };
+}
+
+/** `Range: 0-N`, the last byte that arrived. An upload without any is `0-0` too, as nobody sends one byte. */
+function receivedBytes(answer: Answer): number | undefined {
+  const last = /^(?:bytes=)?0-(\d+)$/.exec(answer.header("range") ?? "")?.[1];
+  if (last === undefined) return undefined;
+  return last === "0" ? 0 : Number(last) + 1;
+}
+
+/**
+ * @param final a digest that does not fit is then the fault of what was sent, and sending it again would not help
+ */
+async function lost(push: Push, answer: Answer, final = false): Promise<Error> {
+  const { operation, repository } = push;
+  const refusal = await refusalOf(answer, repository.target, operation.context);
+  const error = refusal instanceof Transient ? refusal.error : refusal;
+  if (final && error.reason.includes("DIGEST_INVALID")) return corrupt(operation.context, error.reason);
+  const { operation: doing, subject, reason } = error;
+  return new SessionLost(
+    new SporeletError({
+      operation: doing,
+      subject,
+      code: "unavailable",
+      reason: `the registry lost the upload: ${reason}`,
+    }),
+  );
+}
+
+/** Exactly `size` bytes of the source. */
+async function* bytesOf(
+  { source, operation, onProgress }: Push,
+  offset: number,
+  size: number,
+): AsyncGenerator<Uint8Array> {
+  let sent = 0;
+  for await (const chunk of source.read(offset)) {
+    const part = chunk.subarray(0, size - sent);
+    if (part.length > 0) yield part;
+    sent += part.length;
+    onProgress(offset + sent);
+    if (sent === size) return;
+  }
+  if (sent === size) return;
+  const reason = `what is to be sent has ${offset + sent} bytes, not ${source.size}`;
+  throw new SporeletError({ ...operation.context, code: "corrupt", reason });
+}
