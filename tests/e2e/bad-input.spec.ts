@@ -3,10 +3,10 @@ import { chmod, cp, mkdir, mkdtemp, readFile, rm, truncate, writeFile } from "no
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { startDockerRegistry } from "@sporelet/oci/testing";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { buildHello, clones, hostPort, project, tag, visit } from "./support/hello.ts";
 import { traces } from "./support/leftovers.ts";
-import { startRegistry } from "./support/registry.ts";
 import { ok, sharedHome, sporectl, sporectlJson } from "./support/sporectl.ts";
 
 interface SnapshotJson {
@@ -86,7 +86,7 @@ describe("bad input", () => {
   });
 
   it("an image that its registry does not know", async () => {
-    await using registry = await startRegistry();
+    await using registry = await startDockerRegistry();
     const image = `${registry.address}/no/such-image:1`;
     await writeFile(join(directory, "compose.yaml"), `services:\n  one:\n    image: ${image}\n`);
     await writeFile(join(directory, "sporelet.yaml"), `images:\n  - name: ${image}\n    tls: false\n`);
