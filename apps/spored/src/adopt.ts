@@ -45,6 +45,9 @@ async function adopt(node: Node, record: MachineRecord): Promise<void> {
       await lost(node, machine, "stopped", "it ended while no spored ran");
       return;
     }
+    // The last spored may have ended in the middle of a freeze, while the guest stood still for it, or between
+    // a pause and its record.
+    await (record.state === "running" ? vm.unpause() : vm.pause());
     const network = await node.networks.adopt(record.network);
     const ports = await publishPorts(record.ports, network.record).catch((error) => {
       // The machine is worth more than its ports.
@@ -88,18 +91,18 @@ async function lost(
 
 /**
  * Ends processes that work in a machine's directory and that no record led to: their spored ended between
- * starting them and writing down that they run. A VMM has the paths of its machine on its command line.
+ * starting them and writing down that they run, or while something was built in them. A VMM has the paths of its
+ * machine on its command line.
  */
 async function endStrays(node: Node, kept: ReadonlySet<string>): Promise<void> {
   const machines = `${path.dirname(node.store.machines.path("0"))}/`;
+  const builds = `${path.join(node.store.root, "tmp")}/`;
   for (const pid of await readdir("/proc")) {
-    if (!/^\d+$/.test(pid)) continue;
+    if (!/^\d+$/.test(pid) || Number(pid) === process.pid) continue;
     const command = await readFile(`/proc/${pid}/cmdline`, "latin1").catch(() => "");
-    const at = command.indexOf(machines);
-    if (at < 0 || Number(pid) === process.pid) continue;
-    const [id = ""] = /^[0-9a-f]+/.exec(command.slice(at + machines.length)) ?? [];
-    if (id === "" || kept.has(id) || !/^\/?[^\0]*(qemu|nsenter|firecracker|cloud-hypervisor)/.test(command))
-      continue;
+    if (!/^\/?[^\0]*(qemu|nsenter|firecracker|cloud-hypervisor)/.test(command)) continue;
+    const id = idAfter(machines, command) ?? idAfter(builds, command);
+    if (id === undefined || kept.has(id)) continue;
     node.log.warn("stray process ended", { pid: Number(pid), id });
     try {
       process.kill(Number(pid), "SIGKILL");
@@ -109,11 +112,17 @@ async function endStrays(node: Node, kept: ReadonlySet<string>): Promise<void> {
   }
 }
 
-/** Sockets and environments of machines that are no more. */
+/** The name that follows a directory in a command line. */
+function idAfter(directory: string, command: string): string | undefined {
+  const at = command.indexOf(directory);
+  return at < 0 ? undefined : /^[0-9a-f-]+/.exec(command.slice(at + directory.length))?.[0];
+}
+
+/** Sockets and environments of machines that are no more, those in which something was built included. */
 async function sweepRuntimeDirectory(node: Node, kept: ReadonlySet<string>): Promise<void> {
   for (const name of await readdir(node.runtimeDirectory)) {
     const [id = ""] = name.split(".");
-    if (!/^[0-9a-f]{12}$/.test(id) || kept.has(id)) continue;
+    if (!/^([0-9a-f]{12}|build-[0-9a-f]{8})$/.test(id) || kept.has(id)) continue;
     await rm(path.join(node.runtimeDirectory, name), { recursive: true, force: true });
   }
 }
