@@ -2,7 +2,14 @@ import { readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { SporeletError } from "@sporelet/errors";
 import { pageBytes } from "@sporelet/host";
-import { type ChunkTable, countPages, type Digest, digestOf, parseChunkTable } from "@sporelet/page-image";
+import {
+  type ChunkTable,
+  countPages,
+  type Digest,
+  differingPages,
+  digestOf,
+  parseChunkTable,
+} from "@sporelet/page-image";
 import {
   type ChangedPages,
   type FileRecord,
@@ -66,7 +73,8 @@ async function recordImage(
 ): Promise<FileRecord> {
   const path = join(directory, file);
   const base = parent?.files[file];
-  const changed = base === undefined ? undefined : given?.[file];
+  const changed =
+    base === undefined ? undefined : (given?.[file] ?? (await differingPages(path, base, { signal })));
   const table = changed === undefined || parent === undefined ? undefined : await readTable(parent, file);
   const found = await digestOf(path, { signal, ...(table && changed && { base: { table, changed } }) });
   await writeFile(chunksPath(directory, file), found.table.toBuffer(), { mode: 0o400 });

@@ -1,29 +1,27 @@
-import { mkdir, readFile } from "node:fs/promises";
-import { join, resolve as resolvePath } from "node:path";
+import { existsSync } from "node:fs";
+import { mkdir } from "node:fs/promises";
+import { resolve as resolvePath } from "node:path";
 import { SporeletError } from "@sporelet/errors";
-import { writeFileAtomic } from "@sporelet/host";
 import type { Digest } from "@sporelet/page-image";
 import { type BlobStore, createBlobs } from "./blobs.ts";
 import { type Cache, createCache } from "./cache.ts";
+import { type Collector, createCollector } from "./collect/collector.ts";
+import { type HistoryEntry, historyOf } from "./collect/history.ts";
+import { digestsIn } from "./collect/inventory.ts";
+import { type RemoveOptions, removeOnRequest } from "./collect/remove.ts";
 import { createDraft, type SnapshotDraft } from "./draft.ts";
-import { entriesOf, type Layout, layoutOf, sweepTemporary, takeAway } from "./layout.ts";
+import { requireFormat } from "./format.ts";
+import { type Layout, layoutOf, sweepTemporary } from "./layout.ts";
 import { createMachineDirectories, type MachineDirectories } from "./machines.ts";
 import { createPublications, type Publications } from "./publications.ts";
 import { normalizeReference } from "./reference.ts";
 import { resolveReference, type Target } from "./resolve.ts";
 import { checkSeal } from "./seal.ts";
 import { filesOf, readSnapshot, type StoredSnapshot, snapshotDirectory, verifySnapshot } from "./snapshot.ts";
-import { createTags, type TagTable } from "./tags.ts";
+import { createTags, type Tags, type TagTable } from "./tags.ts";
 import { createUses, type Lease } from "./uses.ts";
 
-export interface RemoveOptions {
-  /** Names of the machines that use a snapshot. Default: nobody uses it. */
-  inUse?: (digest: Digest) => string[];
-  /** Remove it even so; running machines keep the files that they have open. Default: false. */
-  force?: boolean;
-}
-
-export interface Store {
+export interface Store extends Collector {
   readonly root: string;
   readonly cache: Cache;
   readonly machines: MachineDirectories;
@@ -63,12 +61,15 @@ export interface Store {
   /**
    * Removes a snapshot. By a name, when it has others too, only the name goes.
    *
-   * @throws SporeletError `failed_precondition` when machines use it and `force` is not given.
+   * @throws SporeletError `failed_precondition` when machines use it, or children that are kept have it as
+   *   their parent, and `force` is not given.
    */
   remove(
     reference: string,
     options?: RemoveOptions,
   ): Promise<{ digest: Digest; untagged: string[]; removed: boolean }>;
+  /** A snapshot and its ancestors, the snapshot first, as far as they are known. */
+  history(reference: string): Promise<HistoryEntry[]>;
   /** Hashes everything again and throws `corrupt` for the first file that differs. Reads all data. */
   verify(reference: string, signal?: AbortSignal): Promise<StoredSnapshot>;
   /** Quick check before a resume: all files are there, and as they were sealed. Throws `corrupt`. */
@@ -99,8 +100,9 @@ export async function openStore({ root }: { root: string }): Promise<Store> {
 function createStore(layout: Layout): Store {
   const tags = createTags(layout.tags);
   const uses = createUses();
+  const publications = createPublications(layout);
   const find = async (reference: string): Promise<Target & { table: TagTable }> => {
-    const digests = await digestsIn(layout);
+    const digests = await digestsIn(layout.snapshots);
     // A name without a snapshot is what a crash can leave of a removal on a full disk.
     const table = new Map([...(await tags.read())].filter(([, digest]) => digests.includes(digest)));
     return { ...resolveReference(reference, table, digests), table };
@@ -129,12 +131,12 @@ function createStore(layout: Layout): Store {
     cache: createCache(layout, uses),
     machines: createMachineDirectories(layout),
     blobs: createBlobs(layout, uses),
-    publications: createPublications(layout),
+    publications,
     lease,
     newSnapshot: () =>
       createDraft(layout, {
         name: nameIt,
-        find: (digest) => readIfThere(layout, digest),
+        find: (digest) => readIfThere(layout, digest, tags),
         async lease(digest) {
           await uses.removed(digest);
           return lease(digest, "what is being stored");
@@ -157,11 +159,12 @@ function createStore(layout: Layout): Store {
     async list(onProblem) {
       const table = await tags.read();
       const snapshots: StoredSnapshot[] = [];
-      for (const digest of await digestsIn(layout)) {
+      for (const digest of await digestsIn(layout.snapshots)) {
         try {
           snapshots.push(await readSnapshot(layout, digest, namesOf(digest, table)));
         } catch (error) {
           const problem = SporeletError.from(error, { operation: "read the snapshot", subject: digest });
+          if (problem.code === "not_found" && !existsSync(snapshotDirectory(layout, digest))) continue;
           if (onProblem === undefined) throw problem;
           onProblem(problem);
         }
@@ -182,32 +185,25 @@ function createStore(layout: Layout): Store {
       await tags.update((table) => table.delete(tag));
     },
 
-    async remove(reference, { inUse = () => [], force = false } = {}) {
+    async remove(reference, options = {}) {
       const { digest, tag, table } = await find(reference);
       const names = namesOf(digest, table);
       if (tag !== undefined && names.length > 1) {
-        await tags.update((changing) => changing.delete(tag));
+        if (options.dryRun !== true) await tags.update((changing) => changing.delete(tag));
         return { digest, untagged: [tag], removed: false };
       }
-      const users = inUse(digest);
-      if (users.length > 0 && !force) throw stillUsed(reference, users);
-      const forget = () =>
-        tags.update((changing) => {
-          for (const [name, target] of changing) if (target === digest) changing.delete(name);
-        });
-      // Names first: a crash in between leaves a whole snapshot without a name. On a full disk there is no
-      // room for the new table until the files are gone.
-      const forgotten = await forget().then(
-        () => true,
-        (error) => {
-          if (SporeletError.from(error, { operation: "remove" }).code !== "resource_exhausted") throw error;
-          return false;
-        },
-      );
-      await takeAway(layout, snapshotDirectory(layout, digest));
-      if (!forgotten) await forget();
+      const sources = { layout, uses, publications, tags: table, names: tags };
+      await removeOnRequest(sources, { reference, digest }, options);
       return { digest, untagged: names, removed: true };
     },
+
+    async history(reference) {
+      return await historyOf(await resolve(reference), {
+        find: (digest) => readIfThere(layout, digest, tags),
+        publicationOf: (digest) => publications.get(digest).catch(() => undefined),
+      });
+    },
+    ...createCollector({ layout, uses, publications, tags }),
 
     async verify(reference, signal) {
       const snapshot = await resolve(reference);
@@ -222,49 +218,14 @@ function createStore(layout: Layout): Store {
   return store;
 }
 
-async function requireFormat(layout: Layout): Promise<void> {
-  const path = join(layout.root, "store.json");
-  const text = await readFile(path, "utf8").catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== "ENOENT") throw error;
-  });
-  if (text === undefined) return writeFileAtomic(path, '{ "formatVersion": 1 }\n');
-  const version = /"formatVersion":\s*(\d+)/.exec(text)?.[1];
-  if (version === "1") return;
-  throw new SporeletError({
-    code: version === undefined ? "corrupt" : "incompatible",
-    operation: "open the store",
-    subject: layout.root,
-    reason:
-      version === undefined
-        ? "its store.json is malformed"
-        : `its format version ${version} is not known here`,
-    hint: version === undefined ? undefined : "upgrade Sporelet, or use another SPORELET_HOME",
-  });
-}
-
 /** Of a snapshot that cannot be read nothing is known. */
-async function readIfThere(layout: Layout, digest: Digest): Promise<StoredSnapshot | undefined> {
-  return readSnapshot(layout, digest, []).catch(() => undefined);
-}
-
-async function digestsIn(layout: Layout): Promise<Digest[]> {
-  return (await entriesOf(layout.snapshots))
-    .filter((entry) => entry.isDirectory() && /^[0-9a-f]{64}$/.test(entry.name))
-    .map(({ name }): Digest => `sha256:${name}`);
+async function readIfThere(layout: Layout, digest: Digest, tags: Tags): Promise<StoredSnapshot | undefined> {
+  const names = namesOf(digest, await tags.read());
+  return readSnapshot(layout, digest, names).catch(() => undefined);
 }
 
 function namesOf(digest: Digest, table: TagTable): string[] {
   return [...table].flatMap(([name, target]) => (target === digest ? [name] : []));
-}
-
-function stillUsed(reference: string, users: string[]): SporeletError {
-  return new SporeletError({
-    code: "failed_precondition",
-    operation: "remove the snapshot",
-    subject: reference,
-    reason: `it is used by ${users.slice(0, 5).join(", ")}${users.length > 5 ? ` and ${users.length - 5} more` : ""}`,
-    hint: "remove these machines first, or force it",
-  });
 }
 
 function notAName(reference: string): SporeletError {

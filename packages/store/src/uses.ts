@@ -21,15 +21,23 @@ export interface Uses {
   lease(key: string | undefined, holder: string): Lease;
   /** Notes that a thing is used now, here and as the file's time of change. A file that is gone is fine. */
   touch(key: string, path: string): void;
-  /** Who needs a thing: holders of leases on it, and of those that began before it was last used. */
-  holdersOf(key: string, lastUsedMs: number): string[];
+  /**
+   * Who needs a thing: holders of leases on it, and of those that began before it was last used.
+   *
+   * @param lastUsedMs what its time of change says. Without it only leases on the thing itself count.
+   */
+  holdersOf(key: string, lastUsedMs?: number): string[];
   /**
    * Reserves a thing for its removal.
    *
-   * @param force even if it is leased
-   * @returns undefined when somebody needs it.
+   * @param options.lastUsedMs as in `holdersOf`; without it only leases on the thing itself count
+   * @param options.force even if it is leased. Default: false.
+   * @returns undefined when somebody needs it, or it is being removed already.
    */
-  beginRemoval(key: string, lastUsedMs: number, force?: boolean): Disposable | undefined;
+  beginRemoval(
+    key: string,
+    options?: { lastUsedMs?: number | undefined; force?: boolean | undefined },
+  ): Disposable | undefined;
   /** Waits until a thing is not being removed any more. */
   removed(key: string): Promise<void>;
 }
@@ -39,8 +47,8 @@ export function createUses(now: () => number = Date.now): Uses {
   const lastUses = new Map<string, number>();
   const removals = new Map<string, { ended: Promise<void> }>();
 
-  const holdersOf = (key: string, lastUsedMs: number) => {
-    const usedMs = Math.max(lastUsedMs, lastUses.get(key) ?? 0);
+  const holdersOf = (key: string, lastUsedMs?: number) => {
+    const usedMs = lastUsedMs === undefined ? -1 : Math.max(lastUsedMs, lastUses.get(key) ?? 0);
     const holders = [...leases.values()].filter((lease) => lease.key === key || usedMs >= lease.sinceMs);
     return [...new Set(holders.map(({ holder }) => holder))];
   };
@@ -67,7 +75,7 @@ export function createUses(now: () => number = Date.now): Uses {
       utimes(path, time / 1000, time / 1000).catch(() => {});
     },
     holdersOf,
-    beginRemoval(key, lastUsedMs, force = false) {
+    beginRemoval(key, { lastUsedMs, force = false } = {}) {
       if (removals.has(key) || (!force && holdersOf(key, lastUsedMs).length > 0)) return undefined;
       const { promise: ended, resolve } = Promise.withResolvers<void>();
       removals.set(key, { ended });

@@ -62,6 +62,9 @@ const extentBytes = 56;
 /** A call blocks the thread for as long as its extents take, so no more than these in one. */
 const extentsPerCall = 4096;
 
+/** One for all calls: it is written and read without anything in between. */
+let sharedArgument: Buffer | undefined;
+
 /** The file system has no FIEMAP, or not with our flags (EBADR: FUSE and network file systems). */
 const unsupported = new Set(["EOPNOTSUPP", "ENOTSUP", "ENOTTY", "ENOSYS", "EBADR"]);
 
@@ -100,7 +103,8 @@ async function extentsOf(
   // On a thread of Node's pool: FIEMAP_FLAG_SYNC would wait for the disk on this one, and finds nothing left.
   if (sync) await handle.datasync();
   const extents: PhysicalExtent[] = [];
-  const argument = Buffer.alloc(headerBytes + extentsPerCall * extentBytes);
+  sharedArgument ??= Buffer.alloc(headerBytes + extentsPerCall * extentBytes);
+  const argument = sharedArgument;
   for (let at = offset; at < end; ) {
     signal?.throwIfAborted();
     argument.fill(0, 0, headerBytes);

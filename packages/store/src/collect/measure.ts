@@ -1,0 +1,55 @@
+import { readdir, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { type PhysicalExtent, physicalExtents } from "@sporelet/host";
+import type { Holding } from "./shares.ts";
+
+/** The blocks of a file, or of all files below a directory. */
+export interface Measurement extends Holding {
+  /** Whether the file system told where the blocks are; without that shared ones cannot be known. */
+  exact: boolean;
+}
+
+/**
+ * Finds out which blocks something has. What vanishes meanwhile has none. Data on its way to the disk has no
+ * address yet, and counts as not shared: nobody waits for the disk here.
+ */
+export async function measure(path: string, signal?: AbortSignal): Promise<Measurement> {
+  const result: Measurement & { extents: number[] } = { extents: [], elsewhereBytes: 0, exact: true };
+  for (const file of await filesBelow(path)) {
+    signal?.throwIfAborted();
+    const found = await stat(file).catch(ignoreMissing);
+    if (found === undefined || found.blocks === 0) continue;
+    const bytes = found.blocks * 512; // stat(2): st_blocks is in units of 512 bytes.
+    const extents = await physicalExtents(file, { sync: false, signal }).catch(ignoreMissing);
+    if (extents === undefined) result.exact = false;
+    add(result, extents ?? [], bytes);
+  }
+  return result;
+}
+
+/** What the file system counts and does not tell the place of is there all the same. */
+function add(
+  to: { extents: number[]; elsewhereBytes: number },
+  extents: PhysicalExtent[],
+  bytes: number,
+): void {
+  let placed = 0;
+  for (const { physical, length } of extents) {
+    if (physical === undefined) continue;
+    to.extents.push(physical, length);
+    placed += length;
+  }
+  to.elsewhereBytes += Math.max(0, bytes - placed);
+}
+
+async function filesBelow(path: string): Promise<string[]> {
+  const found = await stat(path).catch(ignoreMissing);
+  if (found === undefined) return [];
+  if (!found.isDirectory()) return [path];
+  const entries = await readdir(path, { recursive: true, withFileTypes: true }).catch(ignoreMissing);
+  return (entries ?? []).filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
+}
+
+function ignoreMissing(error: NodeJS.ErrnoException): undefined {
+  if (error.code !== "ENOENT" && error.code !== "not_found") throw error;
+}
