@@ -59,7 +59,8 @@ export async function* boot(
   context: HandlerContext,
 ): AsyncGenerator<api.RunEvent> {
   const ports = checkPorts(request.ports, 1);
-  const snapshot = await node.store.resolve(request.snapshot);
+  const { snapshot, lease } = await node.store.acquire(request.snapshot, "boot");
+  using _lease = lease; // Then the machine's record keeps it.
   await node.store.check(snapshot);
   requireBootable(request.snapshot, snapshot);
   const [name = ""] = cloneNames(request.name, 1, node.machines.hasName);

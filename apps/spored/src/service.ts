@@ -2,6 +2,7 @@ import { create } from "@bufbuild/protobuf";
 import type { ConnectRouter } from "@connectrpc/connect";
 import { node as api } from "@sporelet/api";
 import { createBuilds } from "./build.ts";
+import { cacheUsage, collectCache, listCache, removeCache } from "./cache.ts";
 import { pause, remove, stop, unpause } from "./control.ts";
 import { doctor } from "./doctor.ts";
 import { exec } from "./exec.ts";
@@ -14,7 +15,7 @@ import type { Node } from "./node.ts";
 import { boot, run } from "./runs.ts";
 import type { Settling } from "./settling.ts";
 import { createSnapshot } from "./snapshot.ts";
-import { listSnapshots, removeSnapshot } from "./snapshots.ts";
+import { listSnapshots, removeSnapshot, snapshotHistory, tagSnapshot } from "./snapshots.ts";
 import { stats } from "./stats.ts";
 import { version } from "./version.ts";
 
@@ -75,6 +76,13 @@ export function nodeRoutes({ node, settling, end }: ServiceOptions): (router: Co
       verifySnapshot: async ({ snapshot }, context) =>
         snapshotMessage(await node.store.verify(snapshot, context.signal), true),
       removeSnapshot: (request) => removeSnapshot(node, request),
+      tagSnapshot: (request) => tagSnapshot(node, request),
+      snapshotHistory: (request) => snapshotHistory(node, request),
       fork: (request, context) => fork(node, request, context),
+
+      listCache: (_request, context) => listCache(node, context.signal),
+      cacheUsage: (_request, context) => cacheUsage(node, context.signal),
+      collectCache: (request, context) => collectCache(node, request, context.signal),
+      removeCache: (request, context) => removeCache(node, request, context.signal),
     });
 }

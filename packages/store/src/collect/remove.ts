@@ -1,13 +1,15 @@
 import { SporeletError } from "@sporelet/errors";
 import type { Digest } from "@sporelet/page-image";
 import { enumerate } from "./choose.ts";
-import { type InventorySources, takeInventory } from "./inventory.ts";
+import { type InventorySources, type Residents, takeInventory } from "./inventory.ts";
 import { keptBy, lineageOf, shortId } from "./plan.ts";
 import { type RemovalContext, removeSnapshot } from "./removal.ts";
 
 export interface RemoveOptions {
-  /** Names of the machines that use a snapshot. Default: nobody uses it. */
+  /** Names of the machines that it is not taken away from. Default: nobody uses it. */
   inUse?: (digest: Digest) => string[];
+  /** What children are kept by, beside their names. Default: `inUse`. */
+  residents?: Residents;
   /**
    * Remove it even so. Running machines keep the files that they have open; children keep their own files,
    * which are whole, and are published whole from then on. Default: false.
@@ -29,11 +31,12 @@ type Sources = Omit<InventorySources, "residents"> &
 export async function removeOnRequest(
   sources: Sources,
   { reference, digest }: { reference: string; digest: Digest },
-  { inUse = () => [], force = false, dryRun = false }: RemoveOptions,
+  options: RemoveOptions,
 ): Promise<void> {
+  const { inUse = () => [], force = false, dryRun = false } = options;
   if (!force) {
     requireUnused(reference, [...inUse(digest), ...sources.uses.holdersOf(digest)]);
-    await requireNoChildren(sources, reference, digest, inUse);
+    await requireNoChildren(sources, reference, digest, options.residents ?? { inUse });
   }
   if (dryRun) return;
   const { layout, uses, publications, names: tags } = sources;
@@ -59,9 +62,9 @@ async function requireNoChildren(
   sources: Sources,
   subject: string,
   digest: Digest,
-  inUse: (digest: Digest) => string[],
+  residents: Residents,
 ): Promise<void> {
-  const items = await takeInventory({ ...sources, residents: { inUse } });
+  const items = await takeInventory({ ...sources, residents });
   const item = items.find(({ kind, id }) => kind === "snapshot" && id === digest);
   if (item === undefined) return;
   const kept = keptBy(items);
