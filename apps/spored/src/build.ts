@@ -2,10 +2,10 @@ import { create } from "@bufbuild/protobuf";
 import type { HandlerContext } from "@connectrpc/connect";
 import { node as api } from "@sporelet/api";
 import { SporeletError } from "@sporelet/errors";
-import { guestNetwork } from "@sporelet/host";
 import type { BuildEvent as StepEvent } from "@sporelet/snapshot-builder";
 import { normalizeReference, type StoredSnapshot } from "@sporelet/store";
 import type { Probe } from "@sporelet/vmm";
+import { buildNetwork } from "./build-network.ts";
 import { createEventQueue } from "./event-queue.ts";
 import { snapshotMessage } from "./messages.ts";
 import type { Node } from "./node.ts";
@@ -62,6 +62,8 @@ async function run(node: Node, { request, tag, layer, signal, onEvent }: BuildPl
   // Loaded when it is needed: a spored that only resumes has no use for it.
   const { buildLayer0, buildSnapshot, loadProject } = await import("@sporelet/snapshot-builder");
   const { store, vmm, runtimeDirectory } = node;
+  // Which of the results in the cache it will use is not known yet: none of those that it does is collected.
+  using _lease = store.lease(undefined, `build of ${tag}`);
   const noCache = request.noCache;
   // What cannot be built is said before anything is fetched or made.
   if (layer > 0) await loadProject(request.path);
@@ -69,12 +71,6 @@ async function run(node: Node, { request, tag, layer, signal, onEvent }: BuildPl
   // Which accelerator works can only be told by running a guest.
   const guest = await buildLayer0({ store, noCache, signal, onEvent });
   const probe = await node.probes.best(guest);
-  const network = async () => {
-    const lease = await node.networks.take(node.networks.preferred, [], signal);
-    const { backend, guest: address } = lease;
-    if (backend === undefined || address === undefined) throw new Error("a network without a backend");
-    return { backend, guest: { mac: guestNetwork.mac, ...address }, release: () => lease.release() };
-  };
   const alreadyTold = new Set(["kernel", "initramfs"]);
   return await buildSnapshot({
     path: request.path,
@@ -85,7 +81,7 @@ async function run(node: Node, { request, tag, layer, signal, onEvent }: BuildPl
     store,
     vmm,
     probe,
-    network,
+    network: () => buildNetwork(node, signal),
     runtimeDirectory,
     signal,
     onEvent: (event) => {

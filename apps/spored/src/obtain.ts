@@ -1,9 +1,10 @@
 import type { node as api } from "@sporelet/api";
 import type { StoredSnapshot } from "@sporelet/store";
 import type { CallTime } from "./call-time.ts";
-import { refused, whyNotResumable } from "./gate.ts";
+import { whyNotResumable } from "./gate.ts";
 import { gateHost } from "./gate-host.ts";
 import type { Node } from "./node.ts";
+import { standIn } from "./stand-in.ts";
 
 /** A snapshot that clones can be resumed from here and now. It stays so until this is disposed of. */
 export interface Resumable extends Disposable {
@@ -23,22 +24,29 @@ export interface ObtainOptions {
 /**
  * Makes of a reference something that can be resumed on this host.
  *
- * @throws SporeletError `not_found`; `incompatible` or `unsupported` when this host cannot restore its state;
- *   `corrupt`
+ * @throws SporeletError `not_found`; `incompatible` or `unsupported` when this host can neither restore its state
+ *   nor boot it; `guest_failed` when it does not boot; `corrupt`
  */
 export async function obtain(
   node: Node,
-  request: ObtainRequest,
-  _options: ObtainOptions,
+  { snapshot: reference }: ObtainRequest,
+  options: ObtainOptions,
 ): Promise<Resumable> {
-  const { snapshot: reference } = request;
-  const snapshot = await node.store.resolve(reference);
+  using held = new DisposableStack();
+  const { snapshot, lease } = await node.store.acquire(reference, "run");
+  held.use(lease);
   const { config, files } = snapshot;
   const [host] = await Promise.all([
     gateHost(node, { accelerator: config.shape.accelerator, guest: files }),
     node.store.check(snapshot),
   ]);
   const refusal = whyNotResumable(config, host);
-  if (refusal !== undefined) throw refused(reference, refusal, host);
-  return { snapshot, [Symbol.dispose]: () => {} };
+  if (refusal === undefined) return resumable(snapshot, held.move());
+  const other = await standIn(node, { reference, snapshot, refusal, host }, options);
+  held.use(other.lease);
+  return resumable(other.snapshot, held.move());
+}
+
+function resumable(snapshot: StoredSnapshot, held: DisposableStack): Resumable {
+  return { snapshot, [Symbol.dispose]: () => held.dispose() };
 }

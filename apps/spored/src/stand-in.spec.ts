@@ -1,0 +1,190 @@
+import { chmod, readdir, readFile, truncate } from "node:fs/promises";
+import path from "node:path";
+import type { node as api } from "@sporelet/api";
+import { openStore } from "@sporelet/store";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { storeForeign } from "./testing/foreign.ts";
+import { buildBase, shell, startTestNode, type TestNode, traces } from "./testing/node.ts";
+
+const otherVersion = { vmm: { version: "6.0.0 machine 2" } };
+
+interface Told {
+  machines: api.Machine[];
+  notices: string[];
+  steps: string[];
+}
+
+describe("a snapshot whose state this host cannot restore", () => {
+  let node: TestNode;
+  beforeAll(async () => {
+    node = await startTestNode();
+    await buildBase(node.client);
+  });
+  afterAll(() => node[Symbol.asyncDispose]());
+
+  async function run(
+    request: { snapshot: string; name?: string; count?: number; timeoutMs?: number },
+    options: { signal?: AbortSignal; onStep?: (step: string) => void } = {},
+  ): Promise<Told> {
+    const told: Told = { machines: [], notices: [], steps: [] };
+    const { onStep, ...call } = options;
+    for await (const { event } of node.client.run({ remove: true, ...request }, call)) {
+      if (event.case === "ready") told.machines.push(event.value);
+      if (event.case === "notice") told.notices.push(event.value);
+      if (event.case === "step") {
+        told.steps.push(`${event.value.id} ${event.value.state}`);
+        onStep?.(`${event.value.id} ${event.value.state}`);
+      }
+    }
+    return told;
+  }
+  const config = async (digest = "") =>
+    JSON.parse((await node.client.inspectSnapshot({ snapshot: digest })).configJson);
+  const removeAll = async () => {
+    for (const { id } of (await node.client.listMachines({})).machines)
+      await node.client.removeMachine({ machine: id, force: true });
+  };
+  const standInsFor = async (digest: string) => {
+    const { snapshots } = await node.client.listSnapshots({});
+    return snapshots.filter(({ configJson }) => JSON.parse(configJson).recipe?.from === digest);
+  };
+  /** Processes that work in the store, those of half-made machines included. */
+  const processes = async () => {
+    const pids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name));
+    const commands = pids.map((pid) => readFile(`/proc/${pid}/cmdline`, "latin1").catch(() => ""));
+    return (await Promise.all(commands)).filter((command) =>
+      command.includes(path.join(node.home, "store/tmp")),
+    );
+  };
+
+  it("is booted once, frozen here, and resumed from that", async () => {
+    const foreign = await storeForeign(node.home, "base", "foreign", otherVersion);
+    const first = await run({ snapshot: "foreign", name: "first", count: 2 });
+    expect(first.machines.map(({ state, origin }) => ({ state, origin }))).toEqual([
+      { state: "running", origin: "resume" },
+      { state: "running", origin: "resume" },
+    ]);
+    expect(first.notices[0]).toMatch(
+      /^the frozen state of foreign cannot be restored on this host: its state was written by qemu 6\.0\.0 machine 2, and this host has \d/,
+    );
+    expect(first.notices[1]).toContain("booted instead, once, and frozen here for the next time");
+    expect(first.steps.filter((step) => step.endsWith(" done"))).toEqual([
+      "boot done",
+      "freeze done",
+      "store done",
+    ]);
+    const [machine] = first.machines;
+    expect((await shell(node.client, machine?.name ?? "", "hostname")).stdout).toBe(`${machine?.name}\n`);
+    const [standIn, ...more] = await standInsFor(foreign);
+    expect(more).toEqual([]);
+    expect(standIn).toMatchObject({ digest: machine?.snapshotDigest, tags: [], parent: "" });
+    expect(await config(standIn?.digest)).toMatchObject({
+      layer: 0,
+      recipe: { from: foreign, why: expect.stringContaining("6.0.0") },
+      vmm: { version: (await config("base")).vmm.version },
+    });
+    // The second time nothing is booted and nothing needs to be said.
+    const second = await run({ snapshot: "foreign" });
+    expect(second).toMatchObject({ notices: [], steps: [], machines: [{ state: "running" }] });
+    expect(second.machines[0]?.snapshotDigest).toBe(standIn?.digest);
+    // Another process finds it as well.
+    await node.kill();
+    await node.reconnect();
+    expect((await run({ snapshot: "foreign" })).steps).toEqual([]);
+    await removeAll();
+  });
+
+  it("is booted once for all who run it at the same time", async () => {
+    const foreign = await storeForeign(node.home, "base", "shared", { vmm: { tscKhz: 1_000_000 } });
+    const all = await Promise.all([run({ snapshot: "shared" }), run({ snapshot: "shared", count: 2 })]);
+    expect(all.map(({ machines }) => machines.length)).toEqual([1, 2]);
+    for (const { notices, steps } of all) {
+      expect(notices[0]).toContain("its guest's clock counts at 1000.000 MHz");
+      expect(steps).toContain("store done");
+    }
+    expect(await standInsFor(foreign)).toHaveLength(1);
+    await removeAll();
+  });
+
+  it("goes on for the others when one of them goes away", async () => {
+    const foreign = await storeForeign(node.home, "base", "left", otherVersion);
+    const leaving = new AbortController();
+    const staying = run({ snapshot: "left" });
+    const left = run({ snapshot: "left" }, { signal: leaving.signal, onStep: () => leaving.abort() });
+    await expect(left).rejects.toMatchObject({ code: "cancelled" });
+    expect((await staying).machines).toHaveLength(1);
+    expect(await standInsFor(foreign)).toHaveLength(1);
+    await removeAll();
+  });
+
+  it("leaves nothing when it is called off, or not done in time", async () => {
+    const foreign = await storeForeign(node.home, "base", "off", otherVersion);
+    for (const at of ["boot started", "boot done", "freeze progress"]) {
+      const abort = new AbortController();
+      const onStep = (step: string) => step === at && abort.abort();
+      await expect(run({ snapshot: "off" }, { signal: abort.signal, onStep })).rejects.toMatchObject({
+        code: "cancelled",
+      });
+      await node.client.settle({});
+      expect([...(await traces(node.home)), ...(await processes())]).toEqual([]);
+    }
+    await expect(run({ snapshot: "off", timeoutMs: 100 })).rejects.toMatchObject({
+      code: "deadline_exceeded",
+      reason: expect.stringContaining("cannot be restored on this host: its state was written by qemu 6.0.0"),
+      hint: expect.stringContaining("--timeout"),
+    });
+    expect([...(await traces(node.home)), ...(await processes())]).toEqual([]);
+    expect(await standInsFor(foreign)).toEqual([]);
+  });
+
+  it("leaves nothing when spored is killed meanwhile, and is booted by the next one", async () => {
+    const foreign = await storeForeign(node.home, "base", "killed", otherVersion);
+    for (const at of ["boot started", "boot done", "freeze progress", "store started"]) {
+      const killed = Promise.withResolvers<void>();
+      const onStep = (step: string) => {
+        if (step === at) void node.kill().then(killed.resolve, killed.reject);
+      };
+      await expect(run({ snapshot: "killed" }, { onStep })).rejects.toThrow(/spored/);
+      await killed.promise;
+      await node.reconnect();
+      expect([...(await traces(node.home)), ...(await processes())]).toEqual([]);
+      expect(await standInsFor(foreign)).toEqual([]);
+    }
+    expect((await run({ snapshot: "killed" })).machines).toHaveLength(1);
+    await removeAll();
+  });
+
+  it("is refused with every reason when it has no kernel to boot either", async () => {
+    await storeForeign(node.home, "base", "bare", {
+      vmm: { version: "6.0.0", tscKhz: 1_000_000 },
+      without: ["kernel", "initramfs"],
+    });
+    await expect(run({ snapshot: "bare" })).rejects.toMatchObject({
+      code: "incompatible",
+      subject: "bare",
+      reason: expect.stringMatching(
+        /^its state was written by qemu 6\.0\.0, .*; its guest's clock counts .*\. Nor can it be booted cold instead: it has no kernel/,
+      ),
+    });
+  });
+
+  it("is resumed without its kernel where its state does fit", async () => {
+    await storeForeign(node.home, "base", "stateonly", { without: ["kernel", "initramfs"] });
+    expect((await run({ snapshot: "stateonly" })).machines).toMatchObject([{ state: "running" }]);
+    await removeAll();
+  });
+
+  it("is booted anew when its stand-in was damaged", async () => {
+    const foreign = await storeForeign(node.home, "base", "damaged", otherVersion);
+    await run({ snapshot: "damaged" });
+    const [damaged] = await standInsFor(foreign);
+    await removeAll();
+    const store = await openStore({ root: path.join(node.home, "store") });
+    const { files } = await store.resolve(damaged?.digest ?? "");
+    await chmod(files.vmstate, 0o600);
+    await truncate(files.vmstate, 10);
+    expect((await run({ snapshot: "damaged" })).steps).toContain("store done");
+    expect(await standInsFor(foreign)).toHaveLength(2);
+    await removeAll();
+  });
+});
