@@ -14,10 +14,12 @@ import type {
 import { type MemoryCapture, prepareCapture, stateOrigin } from "@sporelet/vmm";
 import { type LiveParts, type ManagedMachine, requireState } from "./machine.ts";
 import type { Node } from "./node.ts";
-import { together } from "./together.ts";
+import { together, unlessAborted } from "./together.ts";
 
 /** Hooks and trimming of a guest before a freeze, as a whole. */
 const quiesceTimeoutMs = 60_000;
+/** For the end of a process whose monitor does not answer any more. */
+const endTimeoutMs = 5_000;
 
 export interface FreezeOptions {
   /** For errors: snapshot, fork. */
@@ -59,7 +61,7 @@ export async function freezeMachine(
     try {
       return await takeState(node, machine, live, { draft, made, operation, signal });
     } catch (error) {
-      throw stoppedOr(error, machine, operation);
+      throw await stoppedOr(error, machine, live, operation);
     }
   });
   const { signal } = options;
@@ -216,9 +218,22 @@ async function parentOf(
 }
 
 /** A machine that ended meanwhile explains more than the first thing that failed because of it. */
-function stoppedOr(error: unknown, { name, gone }: ManagedMachine, operation: string): SporeletError {
+async function stoppedOr(
+  error: unknown,
+  { name, gone }: ManagedMachine,
+  { vm }: LiveParts,
+  operation: string,
+): Promise<SporeletError> {
   const ours = SporeletError.from(error, { operation, subject: name });
-  if (!gone.signal.aborted) return ours;
+  // The news of its end may come a little later. It runs, so a monitor that answers changes nothing.
+  const ends = () => unlessAborted(vm.ended, AbortSignal.timeout(endTimeoutMs)).then(() => true);
+  const ended =
+    gone.signal.aborted ||
+    (await vm
+      .unpause()
+      .then(() => false, ends)
+      .catch(() => false));
+  if (!ended) return ours;
   const reason = "the machine stopped meanwhile";
   return new SporeletError({ code: "failed_precondition", operation, subject: name, reason, cause: error });
 }

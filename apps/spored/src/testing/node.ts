@@ -64,6 +64,22 @@ export async function run(client: NodeClient, request: Partial<Parameters<NodeCl
   return machines;
 }
 
+/** Forks a machine. */
+export async function forked(
+  client: NodeClient,
+  request: Parameters<NodeClient["fork"]>[0],
+  signal?: AbortSignal,
+): Promise<{ machines: api.Machine[]; digest: string; pauseMs: number }> {
+  const machines: api.Machine[] = [];
+  let fork: api.Forked | undefined;
+  for await (const { event } of client.fork(request, signal && { signal })) {
+    if (event.case === "forked") fork = event.value;
+    if (event.case === "ready") machines.push(event.value);
+  }
+  if (fork === undefined) throw new Error("the fork ended without an instant");
+  return { machines, digest: fork.digest, pauseMs: fork.pauseMs };
+}
+
 export interface Output {
   stdout: string;
   stderr: string;

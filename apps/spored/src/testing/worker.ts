@@ -101,6 +101,27 @@ export async function visit(port: number): Promise<number> {
   return ((await ask(port, "/visit")) as { requests: number }).requests;
 }
 
+/** Makes one request after the other until it is ended. The first that fails ends it, with its error. */
+export function visitContinually(port: number): AsyncDisposable & { end(): Promise<{ answers: number[] }> } {
+  const answers: number[] = [];
+  let ended = false;
+  const going = (async () => {
+    while (!ended) answers.push(await visit(port));
+  })();
+  going.catch(() => {}); // Whoever ends it gets the error.
+  const end = async () => {
+    ended = true;
+    await going;
+    return { answers };
+  };
+  return {
+    end,
+    async [Symbol.asyncDispose]() {
+      await end();
+    },
+  };
+}
+
 /** Lets the worker look at everything that it wrote. */
 export async function verify(port: number): Promise<WorkerReport> {
   return (await ask(port, "/verify")) as WorkerReport;
