@@ -18,6 +18,13 @@ export type { ProxyRules, RegistryClientOptions, RetryEvent, RetryPolicy } from 
 export { proxyFromEnvironment } from "./client/proxy.ts";
 export type { StreamOptions } from "./client/read.ts";
 export type { Credential, CredentialSource } from "./credentials/credential.ts";
+export {
+  type DockerCredentialsOptions,
+  dockerCredentials,
+  eraseCredentials,
+  type StoredIn,
+  saveCredentials,
+} from "./credentials/docker.ts";
 export type { Content, Descriptor, Platform } from "./descriptor.ts";
 export { type Digest, isDigest, sha256 } from "./digest.ts";
 export { annotationNames, artifactTypes, mediaTypes } from "./media-types.ts";

@@ -2,16 +2,21 @@ import type { Digest } from "../digest.ts";
 import { addressOf, operationOn, pullScope, pushScope, type RepositoryContext } from "./call.ts";
 import { follow } from "./endpoint.ts";
 
-/** Whether the repository has a blob. */
+/**
+ * Whether the repository has a blob.
+ *
+ * @param scope Default: to pull. Whoever is about to push asks with the token for that.
+ */
 export async function hasBlob(
   repository: RepositoryContext,
   digest: Digest,
   signal: AbortSignal | undefined,
+  scope = pullScope(repository),
 ): Promise<boolean> {
   const operation = operationOn(repository, {
     operation: "look for the blob",
     subject: `${repository.name}@${digest}`,
-    scopes: [pullScope(repository)],
+    scopes: [scope],
     signal,
   });
   const url = addressOf(repository, `blobs/${digest}`);

@@ -1,4 +1,4 @@
-import { anonymous } from "../auth/authorizer.ts";
+import { createAuthorizer } from "../auth/authorizer.ts";
 import type { Content, Descriptor } from "../descriptor.ts";
 import type { Digest } from "../digest.ts";
 import { type PushOptions, pushBlob } from "../upload/push.ts";
@@ -10,6 +10,7 @@ import { endpointOf } from "./endpoint.ts";
 import { pushManifest, readManifest, resolveManifest } from "./manifests.ts";
 import { type RegistryClientOptions, settingsOf } from "./options.ts";
 import { readBlob, type StreamOptions, streamBlob } from "./read.ts";
+import { createAttempts } from "./retry.ts";
 import { createTransport } from "./transport.ts";
 
 /**
@@ -17,6 +18,13 @@ import { createTransport } from "./transport.ts";
  * registry are shared by all that goes through one client, so a process wants one for each set of options.
  */
 export interface RegistryClient extends AsyncDisposable {
+  /**
+   * Asks whether a registry lets these credentials in.
+   *
+   * @param registry `host[:port]`, as in references
+   * @throws SporeletError `permission_denied`, `unavailable`
+   */
+  check(registry: string, signal?: AbortSignal): Promise<void>;
   /** @param registry `host[:port]`, as in references */
   repository(registry: string, repository: string): Repository;
 }
@@ -83,9 +91,31 @@ export interface Repository {
 export function createRegistryClient(options: RegistryClientOptions = {}): RegistryClient {
   const settings = settingsOf(options);
   const dispatchers = createDispatchers(options);
-  const transport = createTransport({ dispatchers, authorizer: anonymous, settings });
+  const authorizer = createAuthorizer({ credentials: options.credentials, dispatchers, settings });
+  const transport = createTransport({ dispatchers, authorizer, settings });
   const repositories = new Map<string, RepositoryContext>();
   return {
+    async check(registry, signal) {
+      const endpoint = endpointOf(registry, settings.plainHttp);
+      const context = { operation: "log in to", subject: registry };
+      const attempts = createAttempts({
+        policy: settings.retries,
+        context,
+        signal,
+        onRetry: settings.onRetry,
+      });
+      const target = { registry, endpoint };
+      const request = {
+        method: "GET",
+        url: endpoint,
+        target,
+        scopes: [],
+        expect: [200],
+        context,
+        signal,
+      } as const;
+      await attempts.run(async () => (await transport.send(request)).discard());
+    },
     repository(registry, path) {
       const name = `${registry}/${path}`;
       let context = repositories.get(name);

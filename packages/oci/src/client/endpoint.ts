@@ -1,4 +1,5 @@
 import { SporeletError } from "@sporelet/errors";
+import type { PlainHttp } from "./options.ts";
 
 // Docker Hub's name in references is not the host that serves it.
 const aliases: Readonly<Record<string, string>> = {
@@ -12,13 +13,17 @@ const aliases: Readonly<Record<string, string>> = {
  * @param registry `host[:port]`
  * @param plainHttp see `RegistryClientOptions`
  */
-export function endpointOf(registry: string, plainHttp: boolean | undefined): URL {
+export function endpointOf(registry: string, plainHttp: PlainHttp): URL {
   const url = new URL(`https://${aliases[registry] ?? registry}/v2/`);
-  return (plainHttp ?? isLoopback(url.hostname)) ? new URL(`http://${registry}/v2/`) : url;
+  return allowsPlainHttp(url.hostname, plainHttp) ? new URL(`http://${registry}/v2/`) : url;
+}
+
+export function allowsPlainHttp(hostname: string, plainHttp: PlainHttp): boolean {
+  return plainHttp === true || (plainHttp === false && isLoopback(hostname));
 }
 
 /** Whether a host, as URLs have it, is this machine. */
-export function isLoopback(hostname: string): boolean {
+function isLoopback(hostname: string): boolean {
   return hostname === "localhost" || hostname === "[::1]" || /^127\.\d+\.\d+\.\d+$/.test(hostname);
 }
 
@@ -31,7 +36,7 @@ export function isLoopback(hostname: string): boolean {
 export function follow(
   location: string | undefined,
   base: URL,
-  plainHttp: boolean | undefined,
+  plainHttp: PlainHttp,
   context: { operation: string; subject: string },
 ): URL {
   const fail = (reason: string): never => {
@@ -51,7 +56,7 @@ export function follow(
     if (url.hostname !== base.hostname) fail(`${base.host} leads from HTTPS to plain HTTP at ${url.host}`);
     return new URL(`${base.origin}${url.pathname}${url.search}`);
   }
-  if (url.protocol === "http:" && !(plainHttp ?? isLoopback(url.hostname))) {
+  if (url.protocol === "http:" && !allowsPlainHttp(url.hostname, plainHttp)) {
     fail(`${base.host} leads to plain HTTP at ${url.host}`);
   }
   return url;

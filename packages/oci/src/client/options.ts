@@ -5,10 +5,10 @@ export interface RegistryClientOptions {
   /** Where user names and passwords come from. Default: none, everything is asked for anonymously. */
   credentials?: CredentialSource | undefined;
   /**
-   * True: plain HTTP to every registry; false: to none. Default: plain HTTP to loopback addresses
-   * (127.0.0.0/8, ::1, localhost) alone.
+   * True: plain HTTP to every registry; `never`: HTTPS even to loopback addresses. Default: false, which is plain
+   * HTTP to loopback addresses (127.0.0.0/8, ::1, localhost) alone.
    */
-  plainHttp?: boolean | undefined;
+  plainHttp?: PlainHttp | undefined;
   /** PEM file with certificates that are trusted beside those of the system. Default: none. */
   caFile?: string | undefined;
   /** Default: no proxy. `proxyFromEnvironment` reads the usual variables. */
@@ -22,9 +22,11 @@ export interface RegistryClientOptions {
   chunkBytes?: number | undefined;
   /** Blobs up to this size are sent with one PUT. Default: 1 MiB. */
   singlePutBytes?: number | undefined;
-  /** Told of every attempt that failed and is to be repeated. */
-  onRetry?: ((event: RetryEvent) => void) | undefined;
+  /** Told of every attempt that failed and is to be repeated: why, and what else is known. */
+  onRetry?: ((why: string, event: RetryEvent) => void) | undefined;
 }
+
+export type PlainHttp = boolean | "never";
 
 export interface ProxyRules {
   /** Proxy for http: `http://[user:password@]host[:port]` or `https://…`. */
@@ -51,8 +53,6 @@ export interface RetryPolicy {
 export interface RetryEvent {
   operation: string;
   subject: string;
-  /** Why the attempt failed. */
-  reason: string;
   /** 1 after the first failure. */
   failures: number;
   delayMs: number;
@@ -60,19 +60,19 @@ export interface RetryEvent {
 
 /** Options with their defaults filled in. */
 export interface ClientSettings {
-  plainHttp: boolean | undefined;
+  plainHttp: PlainHttp;
   idleTimeoutMs: number;
   commitTimeoutMs: number;
   chunkBytes: number;
   singlePutBytes: number;
   retries: RetryPolicy;
-  onRetry: (event: RetryEvent) => void;
+  onRetry: (why: string, event: RetryEvent) => void;
 }
 
 /** The options with their defaults. */
 export function settingsOf(options: RegistryClientOptions): ClientSettings {
   return {
-    plainHttp: options.plainHttp,
+    plainHttp: options.plainHttp ?? false,
     idleTimeoutMs: options.idleTimeoutMs ?? 30_000,
     commitTimeoutMs: options.commitTimeoutMs ?? 300_000,
     chunkBytes: options.chunkBytes ?? 16 * 1024 * 1024,

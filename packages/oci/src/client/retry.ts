@@ -35,7 +35,7 @@ export interface RetryOptions {
   policy: RetryPolicy;
   context: OperationContext;
   signal: AbortSignal | undefined;
-  onRetry: (event: RetryEvent) => void;
+  onRetry: (why: string, event: RetryEvent) => void;
 }
 
 export function createAttempts({ policy, context, signal, onRetry }: RetryOptions): Attempts {
@@ -49,7 +49,7 @@ export function createAttempts({ policy, context, signal, onRetry }: RetryOption
     const delayMs = delayBefore(failures, failure.retryAfterMs, policy, Math.random());
     if (failures >= policy.attempts) throw failure.error;
     if (performance.now() - since + delayMs > policy.deadlineMs) throw failure.error;
-    onRetry({ ...context, reason: failure.error.reason, failures, delayMs });
+    onRetry(failure.error.reason, { ...context, failures, delayMs });
     await delay(delayMs, undefined, { signal }).catch(() => undefined);
     if (signal?.aborted) throw SporeletError.from(signal.reason, context);
   };

@@ -39,7 +39,7 @@ export async function pushBlob(
   const { onProgress = () => undefined, signal } = options;
   const key = `${repository.name}@${source.digest}`;
   const sessions = storedUnder(key, options.sessions, repository);
-  if (await hasBlob(repository, source.digest, signal)) {
+  if (await hasBlob(repository, source.digest, signal, pushScope(repository))) {
     await sessions.forget();
     onProgress(source.size);
     return "exists";
@@ -86,7 +86,8 @@ async function pushChunks(push: Push, sessions: StoredSession): Promise<"exists"
         session = undefined;
         await sessions.forget();
         // It may be there already: the answer that said so can have been what was lost.
-        if (await hasBlob(repository, source.digest, operation.signal)) return "pushed";
+        if (await hasBlob(repository, source.digest, operation.signal, pushScope(repository)))
+          return "pushed";
         onProgress(0);
       } else if (session !== undefined) {
         session = { ...session, uncertain: true };
