@@ -16,6 +16,7 @@ export {
   type FuseOptions,
   mountFuse,
 } from "./fuse/file-system.ts";
+export { refuseHugePages } from "./memory/huge-pages.ts";
 export { privatePageRuns } from "./memory/pagemap.ts";
 export { type MemoryUse, memoryUse, readProcessMemory } from "./memory/process-memory.ts";
 export type { MappedRegion } from "./memory/runs.ts";
@@ -35,7 +36,15 @@ export { type ProcessResult, processStartTicks, type RunProcessOptions, runProce
 export { installCommand, installHint } from "./programs.ts";
 export { makeRuntimeDirectory, ownerOf, runtimeDirectoryOf } from "./runtime-directory.ts";
 export { sha256 } from "./sha256.ts";
-export { detachMount, inNetworkNamespace, loadSyscalls, punchHole, seekData, seekHole } from "./syscalls.ts";
+export {
+  detachMount,
+  inNetworkNamespace,
+  keepOnExec,
+  loadSyscalls,
+  punchHole,
+  seekData,
+  seekHole,
+} from "./syscalls.ts";
 export { tscKhz } from "./tsc.ts";
 export { canReflink } from "./volume/reflink.ts";
 export { openVolume, type Volume, type VolumeOptions } from "./volume/volume.ts";

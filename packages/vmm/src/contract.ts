@@ -98,6 +98,11 @@ export interface BootSpec extends MachineFiles {
 
 export interface SlotSpec extends MachineFiles {
   id: string;
+  /**
+   * Words before the VMM's command line: a program that prepares itself and becomes the VMM by execve(2), with
+   * the file descriptors 3 and 4 that it was given.
+   */
+  launcher?: readonly string[];
   shape: MachineShape;
   /** The frozen state: never written. */
   memory: string;

@@ -4,12 +4,12 @@ import { processStartTicks, tscKhz } from "@sporelet/host";
 import type { BootSpec, MachineRecord, SlotSpec, Vmm } from "../contract.ts";
 import { throwIfAborted } from "../wait.ts";
 import { attachQemu } from "./attach.ts";
-import { type CommandLine, logsOf } from "./command-line.ts";
+import { logsOf } from "./command-line.ts";
 import { explainEnd } from "./explain.ts";
 import { logTail } from "./log.ts";
 import { openAgentSocket, qemuMachine, removeSockets } from "./machine.ts";
 import { probeQemu } from "./probe.ts";
-import { type QemuProcess, startQemu } from "./process.ts";
+import { type QemuProcess, type StartedMachine, startQemu } from "./process.ts";
 import { openQmp, type Qmp } from "./qmp.ts";
 import { qemuSlot } from "./slot.ts";
 
@@ -64,7 +64,7 @@ interface Started {
 /** Starts a process and opens its monitor; when that fails the process is gone. */
 async function start(
   binary: string,
-  machine: CommandLine & { vmstate?: string },
+  machine: StartedMachine,
   operation: string,
   signal: AbortSignal | undefined,
 ): Promise<Started> {

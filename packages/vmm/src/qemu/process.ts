@@ -9,6 +9,9 @@ import { SporeletError } from "@sporelet/errors";
 import { inNetworkNamespace } from "@sporelet/host";
 import { type CommandLine, commandLine, inheritedFd, logsOf } from "./command-line.ts";
 
+/** A machine whose process is to be started; the parts that are not on its command line belong to a restore. */
+export type StartedMachine = CommandLine & { vmstate?: string; launcher?: readonly string[] };
+
 /** How a process ended; unknown when it was not our child. */
 export interface ProcessEnd {
   code?: number | undefined;
@@ -31,7 +34,7 @@ export interface QemuProcess {
  */
 export async function startQemu(
   binary: string,
-  machine: CommandLine & { vmstate?: string },
+  machine: StartedMachine,
 ): Promise<{ process: QemuProcess; monitor: Duplex }> {
   const child = spawnQemu(binary, machine);
   const exited = new Promise<ProcessEnd>((resolve) => {
@@ -49,7 +52,8 @@ export async function startQemu(
   return { process: { pid, exited, kill: () => child.kill("SIGKILL") }, monitor };
 }
 
-function spawnQemu(binary: string, machine: CommandLine & { vmstate?: string }): ChildProcess {
+function spawnQemu(binary: string, machine: StartedMachine): ChildProcess {
+  const [program = binary, ...words] = [...(machine.launcher ?? []), binary, ...commandLine(machine)];
   const files: number[] = [];
   const inherit = (path: string, flags: string) => {
     const fd = openSync(path, flags, 0o600);
@@ -60,7 +64,7 @@ function spawnQemu(binary: string, machine: CommandLine & { vmstate?: string }):
     const log = inherit(logsOf(machine).vmm, "a");
     const state = machine.vmstate === undefined ? "ignore" : inherit(machine.vmstate, "r");
     const run = () =>
-      spawn(binary, commandLine(machine), {
+      spawn(program, words, {
         cwd: "/",
         // Nothing of our environment is the VMM's business.
         env: { PATH: process.env.PATH ?? "/usr/sbin:/usr/bin:/sbin:/bin" },
