@@ -9,3 +9,4 @@ export { parseIndex, readIndex } from "./index-tail.ts";
 export { type MaterializeOptions, materialize, writeFrame } from "./materialize.ts";
 export { countPages, intersectRuns, normalizeRuns, subtractRuns, uniteRuns } from "./runs.ts";
 export type { Digest, PageRun } from "./types.ts";
+export { encodeWorkingSet, parseWorkingSet, type TouchedRun, type WorkingSet } from "./working-set.ts";
