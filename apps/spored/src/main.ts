@@ -3,7 +3,6 @@ import { closeSync, writeSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { type Readiness, sporeletHome } from "@sporelet/api";
 import { exitCodeOf, SporeletError } from "@sporelet/errors";
-import { runDaemon } from "./daemon.ts";
 import { version } from "./version.ts";
 
 const usage = `usage: spored [--home DIR] [--idle-exit SECONDS]
@@ -32,6 +31,16 @@ function readinessWriter(fd: number | undefined): (readiness: Readiness) => void
 }
 
 async function main(): Promise<number> {
+  if (process.argv[2] === "lazy-server") {
+    // Loads little: there may be many of it.
+    const { runLazyServer } = await import("./lazy/main.ts");
+    await runLazyServer();
+    return Number(process.exitCode ?? 0);
+  }
+  if (process.argv[2] === "exact-pages") {
+    const { runExactPages } = await import("./lazy/launch.ts");
+    return await runExactPages(process.argv.slice(3));
+  }
   const { values } = parseArgs({
     options: {
       home: { type: "string", default: sporeletHome() },
@@ -48,6 +57,7 @@ async function main(): Promise<number> {
   const fd = values["readiness-fd"] === undefined ? undefined : Number(values["readiness-fd"]);
   const ready = readinessWriter(fd);
   try {
+    const { runDaemon } = await import("./daemon.ts");
     await runDaemon({ home: values.home, idleExitMs, onReady: (node) => ready({ ready: node }) });
     return 0;
   } catch (error) {

@@ -1,0 +1,80 @@
+import { createHash } from "node:crypto";
+import { createWriteStream } from "node:fs";
+import { rm } from "node:fs/promises";
+import { Readable, Transform } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import { createZstdDecompress } from "node:zlib";
+import { SporeletError } from "@sporelet/errors";
+import type { PageImageLayer, Repository, WholeFileLayer } from "@sporelet/oci";
+import { type BlobIndex, parseIndex } from "@sporelet/page-image";
+
+/** Fetches the page index of a blob, which is its tail. */
+export async function fetchIndex(
+  repository: Repository,
+  { descriptor, index }: PageImageLayer,
+  signal: AbortSignal,
+): Promise<BlobIndex> {
+  const chunks: Buffer[] = [];
+  const range = { offset: index.offset, length: index.sizeBytes, signal };
+  for await (const chunk of repository.streamBlob(descriptor, range)) chunks.push(chunk);
+  return parseIndex(Buffer.concat(chunks), index, `${descriptor.digest} of ${repository.name}`);
+}
+
+/**
+ * Fetches a file that is one zstd stream, verifies it and unpacks it on the way.
+ *
+ * @throws SporeletError `corrupt` when it is not what its descriptor says; no file is left then
+ */
+export async function fetchWhole(
+  repository: Repository,
+  { file, rawBytes, descriptor }: WholeFileLayer,
+  target: string,
+  options: { signal: AbortSignal; onBytes?: (bytes: number) => void },
+): Promise<void> {
+  const { signal, onBytes = () => {} } = options;
+  const wrong = (reason: string, cause?: unknown) =>
+    new SporeletError({
+      code: "corrupt",
+      operation: "fetch",
+      subject: `${file} from ${repository.name}`,
+      reason,
+      cause,
+    });
+  const hash = createHash("sha256");
+  let received = 0;
+  let unpacked = 0;
+  const verify = new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      hash.update(chunk);
+      received += chunk.length;
+      onBytes(chunk.length);
+      done(null, chunk);
+    },
+  });
+  const limit = new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      unpacked += chunk.length;
+      if (unpacked > rawBytes) done(wrong(`it is larger than the ${rawBytes} bytes that its manifest says`));
+      else done(null, chunk);
+    },
+  });
+  const source = Readable.from(repository.streamBlob(descriptor, { signal }), { objectMode: false });
+  try {
+    await pipeline(
+      source,
+      verify,
+      createZstdDecompress(),
+      limit,
+      createWriteStream(target, { mode: 0o600 }),
+      { signal },
+    );
+    if (received !== descriptor.size || `sha256:${hash.digest("hex")}` !== descriptor.digest) {
+      throw wrong("what the registry sent is not what its digest says");
+    }
+    if (unpacked !== rawBytes) throw wrong(`it has ${unpacked} bytes instead of ${rawBytes}`);
+  } catch (error) {
+    await rm(target, { force: true });
+    const { code } = error as NodeJS.ErrnoException;
+    throw code?.startsWith("ZSTD_") ? wrong("it is not a zstd stream, or a damaged one", error) : error;
+  }
+}
