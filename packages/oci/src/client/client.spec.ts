@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { sha256 } from "../digest.ts";
 import { canonicalJson } from "../json.ts";
 import { mediaTypes } from "../media-types.ts";
-import { startDockerRegistry, whyNoDockerRegistry } from "../testing/index.ts";
+import { startDockerRegistry, startTestRegistry, whyNoDockerRegistry } from "../testing/index.ts";
 import { createRegistryClient, type RegistryClient } from "./client.ts";
 import { once } from "./manifests.ts";
 
@@ -26,9 +26,15 @@ async function collect(stream: AsyncIterable<Buffer>): Promise<Buffer> {
   return Buffer.concat(parts);
 }
 
-describe.each([
+type Started = AsyncDisposable & { address: string };
+
+const registries: { kind: string; whyNot?: string | undefined; start(): Promise<Started> }[] = [
   { kind: "docker-registry", whyNot: whyNoDockerRegistry(), start: () => startDockerRegistry() },
-])("a client of $kind", ({ whyNot, start }) => {
+  { kind: "the tests' registry", start: () => startTestRegistry() },
+  { kind: "one with relative Locations", start: () => startTestRegistry({ relativeLocations: true }) },
+];
+
+describe.each(registries)("a client of $kind", ({ whyNot, start }) => {
   const using = (what: string, test: (client: RegistryClient, address: string) => Promise<void>) =>
     it(what, async (ctx) => {
       if (whyNot !== undefined) return ctx.skip(whyNot);
