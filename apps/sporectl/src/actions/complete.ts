@@ -1,6 +1,7 @@
 import type { NodeClient } from "@sporelet/api";
 import type { Action } from "../cli/command.ts";
 import type { CompleteSignature } from "../commands/other.ts";
+import { shortEntryId } from "../output/cache.ts";
 
 /** A shell that waits for longer is a nuisance, milliseconds. */
 const limitMs = 1000;
@@ -25,6 +26,11 @@ async function candidates(node: NodeClient, kind: string, words: readonly string
       return (await node.listSnapshots({}, options)).snapshots.flatMap((snapshot) =>
         snapshot.tags.map(shortTag),
       );
+    case "entries": {
+      const { entries } = await node.listCache({}, options);
+      // What could be removed; the short ids suffice.
+      return entries.filter(({ keptBy }) => keptBy.length === 0).map(({ id }) => shortEntryId(id));
+    }
     case "sources": {
       const fixed = ["console", "agent", "vmm"];
       const [machine] = words;

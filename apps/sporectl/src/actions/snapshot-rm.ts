@@ -3,7 +3,7 @@ import type { Action } from "../cli/command.ts";
 import type { SnapshotRmSignature } from "../commands/snapshots.ts";
 import { errorLines } from "../output/report-error.ts";
 
-export const action: Action<SnapshotRmSignature> = async (context, { snapshots }, { force }) => {
+export const action: Action<SnapshotRmSignature> = async (context, { snapshots }, { force, dryRun }) => {
   const node = await context.node();
   const untagged: string[] = [];
   const deleted: string[] = [];
@@ -11,15 +11,15 @@ export const action: Action<SnapshotRmSignature> = async (context, { snapshots }
   // One after the other: several names may belong to one snapshot, which goes with the last of them.
   for (const snapshot of snapshots) {
     try {
-      const removed = await node.removeSnapshot({ snapshot, force }, { signal: context.signal });
+      const removed = await node.removeSnapshot({ snapshot, force, dryRun }, { signal: context.signal });
       untagged.push(...removed.untagged);
       deleted.push(...removed.deleted);
       if (context.json) continue;
       if (context.quiet) context.print(...removed.deleted);
       else
         context.print(
-          ...removed.untagged.map((tag) => `untagged ${tag}`),
-          ...removed.deleted.map((digest) => `deleted ${digest}`),
+          ...removed.untagged.map((tag) => `${dryRun ? "would untag" : "untagged"} ${tag}`),
+          ...removed.deleted.map((digest) => `${dryRun ? "would delete" : "deleted"} ${digest}`),
         );
     } catch (error) {
       context.signal.throwIfAborted();

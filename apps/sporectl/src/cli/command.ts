@@ -4,6 +4,7 @@ import type { Context } from "./context.ts";
 export type Completion =
   | "machines"
   | "snapshots"
+  | "entries"
   | "files"
   | "directories"
   | "paths"

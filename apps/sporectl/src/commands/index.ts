@@ -1,28 +1,50 @@
 import type { CommandGroup } from "../cli/command.ts";
+import { cacheDu, cacheGc, cacheLs, cacheRm } from "./cache.ts";
 import { exec } from "./exec.ts";
 import { cp, logs } from "./files.ts";
+import { fork } from "./fork.ts";
 import { build, doctor } from "./host.ts";
 import { inspect, pause, ps, rm, stats, stop, unpause } from "./machines.ts";
 import { nodeStart, nodeStatus, nodeStop } from "./node.ts";
 import { complete, completion, version } from "./other.ts";
 import { exportCommand, pull, push } from "./registry.ts";
 import { boot, run } from "./run.ts";
-import { snapshotCreate, snapshotInspect, snapshotLs, snapshotRm, snapshotVerify } from "./snapshots.ts";
+import {
+  snapshotCreate,
+  snapshotDiff,
+  snapshotHistory,
+  snapshotInspect,
+  snapshotLs,
+  snapshotRm,
+  snapshotTag,
+  snapshotVerify,
+} from "./snapshots.ts";
 
 /** Every command there is: the help, the reference in docs/cli and the completion are made from this table. */
 export const groups: readonly CommandGroup[] = [
   { title: "Build and run", commands: [doctor, build, run, boot] },
-  { title: "Machines", commands: [ps, inspect, exec, cp, logs, stats, pause, unpause, stop, rm] },
+  { title: "Machines", commands: [ps, inspect, exec, cp, logs, stats, fork, pause, unpause, stop, rm] },
   {
     title: "Snapshots",
-    commands: [snapshotCreate, snapshotLs, snapshotInspect, snapshotVerify, snapshotRm],
+    commands: [
+      snapshotCreate,
+      snapshotDiff,
+      snapshotLs,
+      snapshotInspect,
+      snapshotVerify,
+      snapshotHistory,
+      snapshotTag,
+      snapshotRm,
+    ],
   },
   { title: "Registries", commands: [push, pull, exportCommand] },
+  { title: "Space", commands: [cacheLs, cacheDu, cacheGc, cacheRm] },
   { title: "Sporelet itself", commands: [nodeStart, nodeStop, nodeStatus, completion, version, complete] },
 ];
 
 /** One line for each first word that several commands share. */
 export const families: Readonly<Record<string, string>> = {
-  snapshot: "Make, list, check and remove snapshots",
+  snapshot: "Make, list, check, name and remove snapshots",
+  cache: "Show and free the space that the store takes",
   node: "Control spored, the daemon that owns machines and snapshots",
 };

@@ -33,7 +33,7 @@ export const version = defineCommand({
 });
 
 const completeSignature = {
-  args: { kind: one("KIND", "machines, snapshots or sources"), words: anyNumber("WORD", "") },
+  args: { kind: one("KIND", "machines, snapshots, entries or sources"), words: anyNumber("WORD", "") },
   options: {},
 };
 export type CompleteSignature = typeof completeSignature;

@@ -16,7 +16,7 @@ _sporectl_files() { compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(c
 
 _sporectl_value() {
   case $1 in
-    machines|snapshots) _sporectl_names "$1" ;;
+    machines|snapshots|entries) _sporectl_names "$1" ;;
     sources) _sporectl_names sources "\${positional[0]}" ;;
     files) _sporectl_files -f ;;
     directories) _sporectl_files -d ;;

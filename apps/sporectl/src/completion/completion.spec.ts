@@ -12,12 +12,13 @@ import { zshScript } from "./zsh.ts";
 const terminal = path.join(import.meta.dirname, "../testing/terminal.py");
 const model = completionModel(groups, families);
 let directory: string;
+const snapshotCommands = ["create", "diff", "history", "inspect", "ls", "rm", "tag", "verify"];
 
 beforeAll(() => {
   directory = mkdtempSync(path.join(os.tmpdir(), "sporectl-completion-"));
   // Stands for a sporectl with two machines and two snapshots.
   const names =
-    "case $2 in machines) echo hello-1; echo hello-2 ;; snapshots) echo hello; echo hello:old ;; sources) echo console; echo api ;; esac";
+    "case $2 in machines) echo hello-1; echo hello-2 ;; snapshots) echo hello; echo hello:old ;; entries) echo rootfs/3f2a ;; sources) echo console; echo api ;; esac";
   writeFileSync(path.join(directory, "sporectl"), `#!/bin/sh\n[ "$1" = __complete ] || exit 1\n${names}\n`);
   chmodSync(path.join(directory, "sporectl"), 0o755);
   writeFileSync(path.join(directory, "bash"), bashScript(model));
@@ -56,7 +57,9 @@ function inBash(line: string): string[] {
 describe("the completion for bash", () => {
   it.each([
     ["sporectl sn", ["snapshot"]],
-    ["sporectl snapshot ", ["create", "inspect", "ls", "rm", "verify"]],
+    ["sporectl snapshot ", snapshotCommands],
+    ["sporectl cache ", ["du", "gc", "ls", "rm"]],
+    ["sporectl cache rm r", ["rootfs/3f2a"]],
     ["sporectl help ru", ["run"]],
     ["sporectl run --pub", ["--publish", "--publish-all"]],
     ["sporectl run he", ["hello", "hello:old"]],
@@ -123,7 +126,8 @@ describe("the completion for fish", () => {
         .map((entry) => entry.split("\t")[0])
         .filter((word) => word !== "");
     };
-    expect(offers("sporectl snapshot ").sort()).toEqual(["create", "inspect", "ls", "rm", "verify"]);
+    expect(offers("sporectl snapshot ").sort()).toEqual(snapshotCommands);
+    expect(offers("sporectl cache rm ")).toEqual(["rootfs/3f2a"]);
     expect(offers("sporectl stop ").sort()).toEqual(["hello-1", "hello-2"]);
     expect(offers("sporectl run -n 2 ").sort()).toEqual(["hello", "hello:old"]);
     expect(offers("sporectl logs hello-1 ").sort()).toEqual(["api", "console"]);

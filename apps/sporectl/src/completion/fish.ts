@@ -80,6 +80,7 @@ function values(complete: Completion | undefined, command: CompletedCommand): st
   switch (complete) {
     case "machines":
     case "snapshots":
+    case "entries":
       return `-f -a '(__sporectl_names ${complete})'`;
     case "sources":
       return "-f -a '(__sporectl_names sources (__sporectl_positional)[2])'";

@@ -16,6 +16,7 @@ _sporectl_names() {
 }
 _sporectl_machines() { _sporectl_names machines }
 _sporectl_snapshots() { _sporectl_names snapshots }
+_sporectl_entries() { _sporectl_names entries }
 _sporectl_sources() { _sporectl_names sources "\${line[1]}" }
 _sporectl_paths() {
   if [[ $words[1] == cp ]]; then

@@ -56,8 +56,10 @@ export function snapshotDocument(snapshot: node.Snapshot) {
     cpus: snapshot.cpus,
     memoryBytes: Number(snapshot.memoryBytes),
     memoryUsedBytes: Number(snapshot.memoryUsedBytes),
+    memoryOwnBytes: Number(snapshot.memoryOwnBytes),
     diskBytes: Number(snapshot.diskBytes),
     diskUsedBytes: Number(snapshot.diskUsedBytes),
+    diskOwnBytes: Number(snapshot.diskOwnBytes),
     ports: snapshot.ports.map(({ guest }) => guest),
     services: snapshot.services,
     pauseMs: snapshot.pauseMs,
@@ -85,7 +87,8 @@ export function statsDocument(stats: node.MachineStats) {
   };
 }
 
-function timeOf(time: node.Machine["created"]): string | null {
+/** ISO 8601; null when it is not known. */
+export function timeOf(time: node.Machine["created"]): string | null {
   return time === undefined ? null : new Date(millisecondsOf(time)).toISOString();
 }
 

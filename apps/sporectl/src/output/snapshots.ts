@@ -32,14 +32,22 @@ export function snapshotColumns(nowMs: number): Column<SnapshotRow>[] {
       align: "right",
       cell: ({ snapshot }) => (snapshot.diskBytes > 0n ? humanBytes(snapshot.diskUsedBytes) : "-"),
     },
+    {
+      title: "ADDED",
+      align: "right",
+      cell: ({ snapshot }) =>
+        snapshot.parent === "" ? "-" : humanBytes(snapshot.memoryOwnBytes + snapshot.diskOwnBytes),
+    },
     { title: "SERVICES", cell: ({ snapshot }) => snapshot.services.join(", ") },
   ];
 }
 
 /** The lines of `snapshot inspect` for a person. */
 export function snapshotLines(snapshot: node.Snapshot, nowMs: number, style: Style): string[] {
-  const used = (usedBytes: bigint, bytes: bigint) =>
-    bytes > 0n ? `${humanBytes(usedBytes)} of ${humanBytes(bytes)}` : "";
+  const used = (usedBytes: bigint, bytes: bigint, ownBytes: bigint) => {
+    const own = snapshot.parent === "" ? "" : `, ${humanBytes(ownBytes)} not as in the parent`;
+    return bytes > 0n ? `${humanBytes(usedBytes)} of ${humanBytes(bytes)}${own}` : "";
+  };
   const created = snapshot.created && millisecondsOf(snapshot.created);
   return pairs(
     [
@@ -58,8 +66,8 @@ export function snapshotLines(snapshot: node.Snapshot, nowMs: number, style: Sty
       ["kernel", snapshot.kernel],
       ["agent", snapshot.agentVersion],
       ["cpus", snapshot.cpus > 0 ? String(snapshot.cpus) : ""],
-      ["memory", used(snapshot.memoryUsedBytes, snapshot.memoryBytes)],
-      ["disk", used(snapshot.diskUsedBytes, snapshot.diskBytes)],
+      ["memory", used(snapshot.memoryUsedBytes, snapshot.memoryBytes, snapshot.memoryOwnBytes)],
+      ["disk", used(snapshot.diskUsedBytes, snapshot.diskBytes, snapshot.diskOwnBytes)],
       ["ports", snapshot.ports.map(({ guest }) => guest).join(", ")],
       ["services", snapshot.services.join(", ")],
       ["pause", snapshot.pauseMs > 0 ? humanMs(snapshot.pauseMs) : ""],

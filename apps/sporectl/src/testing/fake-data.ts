@@ -75,13 +75,15 @@ export function createFakeData(): FakeData {
       agentVersion: "0.1.0",
       memoryBytes: 1n << 30n,
       memoryUsedBytes: 310n << 20n,
+      memoryOwnBytes: 12n << 20n,
       diskBytes: 4n << 30n,
       diskUsedBytes: 1_450_000_000n,
+      diskOwnBytes: 3n << 20n,
       cpus: 1,
       ports: [{ guest: 8080 }],
       services: ["api", "redis"],
       directory: "/var/lib/sporelet/store/snapshots/a1b2c3d4e5f6",
-      configJson: '{"formatVersion":1}',
+      configJson: '{"formatVersion":2}',
       source: "/src/hello",
     },
     {
@@ -92,6 +94,7 @@ export function createFakeData(): FakeData {
       vmm: "qemu",
       vmmVersion: "7.2.15",
       memoryUsedBytes: 60n << 20n,
+      memoryOwnBytes: 60n << 20n,
     },
   ];
   const data: FakeData = {

@@ -7,6 +7,7 @@ import type { ServiceImpl } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { node, nodeRecordPath, startTicksOf, toConnectError } from "@sporelet/api";
 import { SporeletError } from "@sporelet/errors";
+import { fakeCache } from "./fake-cache.ts";
 import { createFakeData, type FakeData } from "./fake-data.ts";
 import { fakeExec, fakeFiles } from "./fake-guest.ts";
 import { fakeTransfers } from "./fake-transfers.ts";
@@ -118,6 +119,22 @@ function service(
       yield { event: { case: "notice" as const, value: "software emulation: the boot takes a while" } };
       yield { event: { case: "ready" as const, value: data.start({ ...request, count: 1 }, 0) } };
     },
+    async *fork(request) {
+      const { snapshot = "", state } = data.machine(request.machine);
+      if (state !== "running") {
+        throw new SporeletError({
+          code: "failed_precondition",
+          operation: "fork",
+          subject: request.machine,
+          reason: `it is ${state}`,
+          hint: `sporectl unpause ${request.machine}`,
+        });
+      }
+      const { digest = "" } = data.snapshot("0badcafe1234");
+      yield { event: { case: "forked" as const, value: { digest, pauseMs: 21.5 } } };
+      for (let i = 0; i < (request.count || 1); i++)
+        yield { event: { case: "ready" as const, value: data.start({ ...request, snapshot }, i) } };
+    },
     listMachines: () => ({ machines: data.machines }),
     inspectMachine: ({ machine }) => data.machine(machine),
     pause: ({ machine }) => data.transition(machine, "running", "paused", "pause"),
@@ -136,6 +153,7 @@ function service(
     exec: fakeExec(data, seen),
     ...fakeFiles(guestRoot, data),
     ...fakeTransfers(data),
+    ...fakeCache(data),
     async *logs({ machine, source, follow, tail }, { signal }) {
       data.machine(machine);
       const lines = data.logLines(source).slice(tail === 0 ? 0 : -tail);
@@ -153,15 +171,11 @@ function service(
           hint: "--force moves the name",
         });
       }
-      return { ...data.snapshot("hello:latest"), tags: [tag], pauseMs: 142 };
+      const own = { memoryOwnBytes: 12n << 20n, diskOwnBytes: 3n << 20n };
+      return { ...data.snapshot("hello:latest"), ...own, tags: [tag], pauseMs: 142 };
     },
     listSnapshots: () => ({ snapshots: data.snapshots }),
     inspectSnapshot: ({ snapshot }) => data.snapshot(snapshot),
     verifySnapshot: ({ snapshot }) => ({ ...data.snapshot(snapshot), verified: true }),
-    removeSnapshot: ({ snapshot }) => {
-      const found = data.snapshot(snapshot);
-      data.snapshots.splice(data.snapshots.indexOf(found), 1);
-      return { untagged: found.tags, deleted: [found.digest] };
-    },
   };
 }

@@ -77,6 +77,6 @@ async function requireNoChildren(
     operation: "remove the snapshot",
     subject,
     reason: `it is the parent of ${enumerate(children.map(({ id, tags }) => tags[0] ?? shortId(id)))}`,
-    hint: "remove these first, or force it: they stay whole, and are published whole; --dry-run only tells",
+    hint: "remove these first, or force it: they stay whole, and are published whole from then on",
   });
 }
