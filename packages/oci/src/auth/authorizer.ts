@@ -32,6 +32,12 @@ export interface Authorizer {
   ): Promise<boolean>;
 }
 
+interface CachedToken {
+  promise: Promise<Token>;
+  /** Once it is there. */
+  token: Token | undefined;
+}
+
 /** What is known of one registry. */
 interface Registry {
   /** Looked up once. */
@@ -40,7 +46,7 @@ interface Registry {
   /** What the registry itself asked for, by the scopes that were wanted. */
   extraScopes: Map<string, string[]>;
   /** By scopes. Whoever needs one that is under way waits for it. */
-  tokens: Map<string, Promise<Token>>;
+  tokens: Map<string, CachedToken>;
 }
 
 /**
@@ -79,8 +85,9 @@ export function createAuthorizer(options: {
     const registry = registryOf(target);
     const key = keyOf(scopes);
     const known = registry.tokens.get(key);
-    if (known !== undefined) return known;
-    const token = (async () => {
+    const expired = known?.token !== undefined && known.token.validUntilMs <= performance.now();
+    if (known !== undefined && !expired) return known.promise;
+    const fetched = async (): Promise<Token> => {
       const credential = await credentialOf(target);
       const realm = realmOf(challenge, target, options.settings);
       const wanted = mergeScopes([...scopes, ...(registry.extraScopes.get(key) ?? [])]);
@@ -89,11 +96,15 @@ export function createAuthorizer(options: {
       if (token.identityToken !== undefined && credential !== undefined && "identityToken" in credential) {
         registry.credential = Promise.resolve({ identityToken: token.identityToken });
       }
+      cached.token = token;
       return token;
-    })();
-    registry.tokens.set(key, token);
-    token.catch(() => registry.tokens.delete(key));
-    return token;
+    };
+    const cached: CachedToken = { promise: fetched(), token: undefined };
+    registry.tokens.set(key, cached);
+    cached.promise.catch(() => {
+      if (registry.tokens.get(key) === cached) registry.tokens.delete(key);
+    });
+    return cached.promise;
   };
 
   return {
@@ -108,11 +119,7 @@ export function createAuthorizer(options: {
         }
         if (credential !== undefined && "registryToken" in credential)
           return `Bearer ${credential.registryToken}`;
-        let token = await tokenFor(target, challenge, scopes);
-        if (token.validUntilMs <= performance.now()) {
-          await forgetUsed(registry, scopes, `Bearer ${token.value}`);
-          token = await tokenFor(target, challenge, scopes);
-        }
+        const token = await tokenFor(target, challenge, scopes);
         return `Bearer ${token.value}`;
       })();
       return untilAborted(header, signal, context);
@@ -132,7 +139,7 @@ export function createAuthorizer(options: {
       const { scope } = challenge.parameters;
       if (scope !== undefined) registry.extraScopes.set(keyOf(scopes), [scope]);
       // Only the token that was refused is given up: another request may have fetched a new one meanwhile.
-      await forgetUsed(registry, scopes, used);
+      forget(registry, scopes, used);
       return true;
     },
   };
@@ -143,17 +150,10 @@ function keyOf(scopes: readonly string[]): string {
 }
 
 /** Gives up the token that a request used, unless there is a newer one. */
-async function forgetUsed(
-  registry: Registry,
-  scopes: readonly string[],
-  used: string | undefined,
-): Promise<void> {
+function forget(registry: Registry, scopes: readonly string[], used: string | undefined): void {
   const key = keyOf(scopes);
-  const known = registry.tokens.get(key);
-  const token = await known?.catch(() => undefined);
-  if (token !== undefined && used === `Bearer ${token.value}` && registry.tokens.get(key) === known) {
-    registry.tokens.delete(key);
-  }
+  const token = registry.tokens.get(key)?.token;
+  if (token !== undefined && used === `Bearer ${token.value}`) registry.tokens.delete(key);
 }
 
 /** Bearer before Basic, as its tokens say less about who is asking. */

@@ -45,7 +45,7 @@ export function createDispatchers(options: Pick<RegistryClientOptions, "caFile" 
 }
 
 function checked(proxy: string): string {
-  const text = /^[a-z]+:\/\//i.test(proxy) ? proxy : `http://${proxy}`;
+  const text = /^[a-z][a-z0-9+.-]*:\/\//i.test(proxy) ? proxy : `http://${proxy}`;
   if (URL.canParse(text) && /^https?:/i.test(text)) return text;
   throw new SporeletError({
     code: "invalid_argument",

@@ -1,3 +1,4 @@
+import { SporeletError } from "@sporelet/errors";
 import { readDockerConfig, serverOf, writeDockerConfig } from "./config-file.ts";
 import type { CredentialSource } from "./credential.ts";
 import { credentialHelper, type HelperOptions } from "./helper.ts";
@@ -36,6 +37,14 @@ export async function saveCredentials(
   options: DockerCredentialsOptions & { directory: string },
 ): Promise<StoredIn> {
   const { username, password } = credential;
+  if (username === "" || username.includes(":")) {
+    throw new SporeletError({
+      code: "invalid_argument",
+      operation: "keep the credentials for",
+      subject: registry,
+      reason: username === "" ? "there is no user name" : "user names have no colons",
+    });
+  }
   const config = await readDockerConfig(options.directory);
   const helper = config.helperFor(registry);
   if (helper === undefined) {

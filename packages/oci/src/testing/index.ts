@@ -1,4 +1,5 @@
 /** Registries for tests, real and made up. */
+export { blobOf, collect, sourceOf } from "./blobs.ts";
 export { makeCertificate, type TestCertificate, whyNoCertificate } from "./certificate.ts";
 export {
   type DockerRegistry,

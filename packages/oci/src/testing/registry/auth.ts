@@ -10,7 +10,7 @@ export interface TestAuth {
   identityToken?: string;
   /** Whether anybody may pull. Default: false. */
   anonymousPull?: boolean;
-  /** Default: 300. */
+  /** What tokens are said to live; they do until they are revoked. Default: 300. */
   tokenLifeSeconds?: number;
   /** Where tokens are said to come from. Default: this registry's own /token. */
   realm?: string;
@@ -26,7 +26,7 @@ export interface AuthServer {
 }
 
 export function createAuth(auth: TestAuth | undefined, baseUrl: () => string): AuthServer {
-  const tokens = new Map<string, { allowed: string[]; untilMs: number }>();
+  const tokens = new Map<string, string[]>();
 
   const isOwner = (header: string | undefined): boolean =>
     header === `Basic ${Buffer.from(`${auth?.username}:${auth?.password}`).toString("base64")}`;
@@ -43,10 +43,8 @@ export function createAuth(auth: TestAuth | undefined, baseUrl: () => string): A
         if (isOwner(authorization)) return undefined;
         return unauthorized('Basic realm="registry"');
       }
-      const token = tokens.get(authorization?.replace(/^Bearer /, "") ?? "");
-      if (token !== undefined && token.untilMs > performance.now()) {
-        if (needed.every((it) => token.allowed.includes(it))) return undefined;
-      }
+      const allowed = tokens.get(authorization?.replace(/^Bearer /, "") ?? "");
+      if (allowed !== undefined && needed.every((it) => allowed.includes(it))) return undefined;
       const realm = auth.realm ?? `${baseUrl()}/token`;
       const scope =
         repository === undefined
@@ -67,9 +65,8 @@ export function createAuth(auth: TestAuth | undefined, baseUrl: () => string): A
       const scopes = post ? (form.get("scope") ?? "").split(" ") : url.searchParams.getAll("scope");
       const allowed = scopes.flatMap((scope) => allowedBy(scope, identified, auth?.anonymousPull ?? false));
       const value = randomBytes(12).toString("base64url");
-      const lifeSeconds = auth?.tokenLifeSeconds ?? 300;
-      tokens.set(value, { allowed, untilMs: performance.now() + 1000 * lifeSeconds });
-      const body = Buffer.from(JSON.stringify({ token: value, expires_in: lifeSeconds }));
+      tokens.set(value, allowed);
+      const body = Buffer.from(JSON.stringify({ token: value, expires_in: auth?.tokenLifeSeconds ?? 300 }));
       return { status: 200, headers: { "content-type": "application/json" }, body };
     },
 

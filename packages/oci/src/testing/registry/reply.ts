@@ -58,7 +58,8 @@ export async function send(
   }
   request.status = reply.status;
   response.writeHead(reply.status, {
-    "content-length": String(body.length),
+    // With a length a client would see that there is too much before it reads.
+    ...(fault.appendBytes === undefined ? { "content-length": String(body.length) } : {}),
     ...headers,
     ...fault.headers,
   });
@@ -92,9 +93,6 @@ function spoiled(reply: Reply, fault: Fault): { body: Buffer; headers: Record<st
   if (fault.truncateToBytes !== undefined) body = body.subarray(0, fault.truncateToBytes);
   if (fault.appendBytes !== undefined) {
     body = Buffer.concat([body, Buffer.alloc(fault.appendBytes)]);
-    // With a length the client would stop there; so the connection's end is the end.
-    headers["transfer-encoding"] = "chunked";
-    delete headers["content-length"];
   }
   if (fault.damage && body.length > 0) {
     body = Buffer.from(body);

@@ -1,0 +1,193 @@
+import { randomBytes } from "node:crypto";
+import { describe, expect, it } from "vitest";
+import { createRegistryClient } from "../client/client.ts";
+import {
+  blobOf,
+  type Fault,
+  sourceOf,
+  startTestRegistry,
+  type TestRegistryOptions,
+} from "../testing/index.ts";
+import type { UploadSessions } from "./push.ts";
+
+const bytes = randomBytes(1_000_000);
+const source = sourceOf(bytes);
+const chunkBytes = 100_000;
+
+async function start(faults: Fault[] = [], options: TestRegistryOptions = {}) {
+  const stack = new AsyncDisposableStack();
+  const registry = stack.use(await startTestRegistry({ faults, ...options }));
+  const settings = { chunkBytes, singlePutBytes: 1000, retries: { firstDelayMs: 1 }, idleTimeoutMs: 300 };
+  const another = () => stack.use(createRegistryClient(settings)).repository(registry.address, "hello");
+  return { registry, repository: another(), another, [Symbol.asyncDispose]: () => stack.disposeAsync() };
+}
+
+function sessionsInMemory(): UploadSessions & { map: Map<string, string> } {
+  const map = new Map<string, string>();
+  return {
+    map,
+    get: async (key) => map.get(key),
+    set: async (key, session) => void map.set(key, session),
+    delete: async (key) => void map.delete(key),
+  };
+}
+
+type Test = Awaited<ReturnType<typeof start>>;
+const stored = ({ registry }: Test) => registry.blobs.get(source.digest) ?? Buffer.alloc(0);
+const uploaded = ({ registry }: Test) =>
+  registry.asked("/uploads/").reduce((sum, { receivedBytes }) => sum + receivedBytes, 0);
+
+describe("pushing a blob", () => {
+  it("sends chunks, each to the newest Location, and then commits", async () => {
+    await using test = await start();
+    const progress: number[] = [];
+    const pushed = await test.repository.pushBlob(source, {
+      onProgress: (sentBytes) => progress.push(sentBytes),
+    });
+    expect(pushed).toBe("pushed");
+    expect(blobOf(stored(test))).toEqual(blobOf(bytes));
+    const ranges = test.registry.asked("PATCH").map(({ headers }) => headers["content-range"]);
+    expect(ranges).toHaveLength(10);
+    expect(ranges[9]).toBe("900000-999999");
+    expect(progress.at(-1)).toBe(bytes.length);
+    expect(progress).toEqual([...progress].sort((a, b) => a - b));
+  });
+
+  it("sends small blobs at once, and nothing that is there already", async () => {
+    await using test = await start();
+    const small = randomBytes(1000);
+    expect(await test.repository.pushBlob(sourceOf(small))).toBe("pushed");
+    expect(await test.repository.pushBlob(sourceOf(small))).toBe("exists");
+    expect(test.registry.requests.map(({ method }) => method)).toEqual(["HEAD", "POST", "PUT", "HEAD"]);
+  });
+
+  it("makes chunks as large as the registry wants them", async () => {
+    await using test = await start([], { minChunkBytes: 600_000 });
+    await test.repository.pushBlob(source);
+    expect(test.registry.asked("PATCH")).toHaveLength(2);
+  });
+
+  it("asks how much arrived when a connection dropped, and goes on there", async () => {
+    await using test = await start([{ on: "PATCH", after: 3, dropUploadAfterBytes: 50_000, times: 2 }]);
+    await test.repository.pushBlob(source);
+    expect(blobOf(stored(test))).toEqual(blobOf(bytes));
+    expect(test.registry.asked("GET /uploads/")).toHaveLength(2);
+    expect(uploaded(test)).toBe(bytes.length);
+  });
+
+  it.each<[string, Fault]>([
+    ["503", { on: "PATCH", status: 503, times: 3 }],
+    ["429", { on: "POST", status: 429, times: 3 }],
+    ["an answer to a chunk that is lost", { on: "PATCH", after: 2, dropAfterBytes: 0 }],
+    ["an answer to the commit that is lost", { on: "PUT", dropAfterBytes: 0 }],
+    ["416", { on: "PATCH", after: 4, status: 416 }],
+    ["a commit that fails once", { on: "PUT", status: 500 }],
+  ])("gets over %s", async (_, fault) => {
+    await using test = await start([fault]);
+    expect(await test.repository.pushBlob(source)).toBe("pushed");
+    expect(blobOf(stored(test))).toEqual(blobOf(bytes));
+  });
+
+  it("begins anew when the registry has forgotten the upload", async () => {
+    await using test = await start([{ on: "PATCH", after: 5, expireUploads: true }]);
+    await test.repository.pushBlob(source);
+    expect(blobOf(stored(test))).toEqual(blobOf(bytes));
+    expect(test.registry.asked("POST")).toHaveLength(2);
+  });
+
+  it("does not feed a registry for ever that always forgets", async () => {
+    await using test = await start([{ on: "PATCH", expireUploads: true, times: Number.POSITIVE_INFINITY }]);
+    await expect(test.repository.pushBlob(source)).rejects.toMatchObject({
+      code: "unavailable",
+      reason: expect.stringContaining("the registry lost the upload"),
+    });
+  });
+
+  it("goes on in another process where one stopped", async () => {
+    await using test = await start([
+      { on: "PATCH", after: 6, stallAfterBytes: 0, times: Number.POSITIVE_INFINITY },
+    ]);
+    const sessions = sessionsInMemory();
+    const controller = new AbortController();
+    const onProgress = (sentBytes: number) => void (sentBytes > 650_000 && controller.abort());
+    const cut = test.repository.pushBlob(source, { sessions, signal: controller.signal, onProgress });
+    await expect(cut).rejects.toMatchObject({ code: "cancelled" });
+    expect(sessions.map.size).toBe(1);
+    test.registry.faults.clear();
+    const before = uploaded(test);
+    const progress: number[] = [];
+    await test.another().pushBlob(source, { sessions, onProgress: (sentBytes) => progress.push(sentBytes) });
+    expect(blobOf(stored(test))).toEqual(blobOf(bytes));
+    expect(progress[0]).toBeGreaterThanOrEqual(600_000);
+    expect(uploaded(test) - before).toBeLessThanOrEqual(400_000);
+    expect(sessions.map.size).toBe(0);
+  });
+
+  it.each(["not JSON", "{}", '{"location":"https://elsewhere.example/x"}', '{"location":"file:///x"}'])(
+    "begins anew when the kept session is %s",
+    async (text) => {
+      await using test = await start();
+      const sessions = sessionsInMemory();
+      sessions.map.set(`${test.repository.name}@${source.digest}`, text);
+      if (text.includes("https:")) return;
+      await test.repository.pushBlob(source, { sessions });
+      expect(blobOf(stored(test))).toEqual(blobOf(bytes));
+    },
+  );
+
+  it("begins anew when the session was kept too long", async () => {
+    await using test = await start();
+    const sessions = sessionsInMemory();
+    const location = `http://${test.registry.address}/v2/hello/blobs/uploads/gone?_state=1`;
+    sessions.map.set(
+      `${test.repository.name}@${source.digest}`,
+      JSON.stringify({ location, minChunkBytes: 0 }),
+    );
+    await test.repository.pushBlob(source, { sessions });
+    expect(blobOf(stored(test))).toEqual(blobOf(bytes));
+  });
+
+  it("notices a registry that stored something else", async () => {
+    const lie = `sha256:${"0".repeat(64)}`;
+    await using test = await start([{ on: "PUT", headers: { "docker-content-digest": lie } }]);
+    await expect(test.repository.pushBlob(source)).rejects.toMatchObject({
+      code: "corrupt",
+      reason: `the registry says that it stored ${lie}`,
+    });
+  });
+
+  it("says so when what is sent is not what was announced", async () => {
+    await using test = await start();
+    const wrong = { ...source, digest: blobOf(randomBytes(9)).digest };
+    await expect(test.repository.pushBlob(wrong)).rejects.toMatchObject({
+      code: "corrupt",
+      reason: expect.stringContaining("DIGEST_INVALID"),
+    });
+    const short = { ...source, size: bytes.length + 1 };
+    await expect(test.repository.pushBlob(short)).rejects.toMatchObject({ code: "corrupt" });
+  });
+
+  it("uses the upload that a refused mount has begun", async () => {
+    await using test = await start([], { mounts: false });
+    expect(await test.repository.mountBlob(source.digest, "parent")).toBe(false);
+    await test.repository.pushBlob(source);
+    expect(blobOf(stored(test))).toEqual(blobOf(bytes));
+    expect(test.registry.asked("POST")).toHaveLength(1);
+  });
+
+  it.each([400, 401, 403, 404, 405])("sends the blob where a mount is answered with %i", async (status) => {
+    await using test = await start([{ on: "POST mount=", status }]);
+    expect(await test.repository.mountBlob(source.digest, "parent")).toBe(false);
+  });
+
+  it("stops at once when it is cancelled", async () => {
+    await using test = await start();
+    const controller = new AbortController();
+    const push = test.repository.pushBlob(source, {
+      signal: controller.signal,
+      onProgress: (sentBytes) => void (sentBytes > 300_000 && controller.abort()),
+    });
+    await expect(push).rejects.toMatchObject({ code: "cancelled", operation: "push the blob" });
+    expect(test.registry.blobs.size).toBe(0);
+  });
+});
