@@ -48,3 +48,4 @@ export {
 export { tscKhz } from "./tsc.ts";
 export { canReflink } from "./volume/reflink.ts";
 export { openVolume, type Volume, type VolumeOptions } from "./volume/volume.ts";
+export { type ZstdCompressor, zstdCompressor, zstdDecompressInto } from "./zstd.ts";

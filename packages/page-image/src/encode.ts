@@ -1,14 +1,14 @@
 import { createHash } from "node:crypto";
 import { type FileHandle, open, rm } from "node:fs/promises";
 import { SporeletError } from "@sporelet/errors";
-import { nonZeroRuns, pageBytes, sha256 } from "@sporelet/host";
+import { nonZeroRuns, pageBytes, sha256, zstdCompressor } from "@sporelet/host";
 import type { BlobFrame, IndexRef } from "./blob-index.ts";
 import { differingPages } from "./differing-pages.ts";
 import { limits, pagesIn } from "./format.ts";
-import { compressFrame } from "./frame.ts";
 import { FrameBuilder, type RawFrame } from "./frame-builder.ts";
 import { encodeTail } from "./index-tail.ts";
 import { mapInOrder } from "./ordered.ts";
+import { Pool } from "./pool.ts";
 import { readRuns } from "./read-runs.ts";
 import { appendPages, countPages, intersectRuns, normalizeRuns, subtractRuns } from "./runs.ts";
 import { storedPages } from "./sparse.ts";
@@ -28,7 +28,7 @@ export interface EncodeOptions {
   first?: readonly PageRun[] | undefined;
   /** Path of the blob, which must not exist. It is removed when the encoding fails. */
   target: string;
-  /** Of zstd. Default: 3; 9 for deltas of at most 64 MiB, where size counts and time does not. */
+  /** Of zstd. Default: 3; 6 for deltas of at most 64 MiB, so that they are no larger than one stream of level 3. */
   level?: number | undefined;
   /** How much is compressed together, decompressed: whole pages, at most 4 MiB. Default: 512 KiB. */
   frameBytes?: number | undefined;
@@ -50,7 +50,7 @@ export interface EncodedBlob {
 
 const operation = "encode the page image";
 /** Frames in work or waiting for their turn: both threads stay busy while one frame takes longer. */
-const depth = 5;
+const depth = 4;
 const defaultFrameBytes = 512 * 1024;
 const smallDeltaBytes = 64 * 2 ** 20;
 
@@ -101,7 +101,7 @@ async function encode(
   const { size: imageBytes } = await from.stat();
   const plan = await planOf(from, options, imageBytes);
   const totalBytes = (countPages(plan.hot) + countPages(plan.cold)) * pageBytes;
-  const level = options.level ?? (plan.delta && totalBytes <= smallDeltaBytes ? 9 : 3);
+  const level = options.level ?? (plan.delta && totalBytes <= smallDeltaBytes ? 6 : 3);
   const zeros = [...plan.zeros];
   const onZero = (run: PageRun) => zeros.push(run);
 
@@ -109,24 +109,36 @@ async function encode(
   const hash = createHash("sha256");
   let offset = 0;
   let dataBytes = 0;
-  const compress = async ({ runs, raw }: RawFrame) => {
-    const compressed = await compressFrame(raw, level);
-    return { runs, rawBytes: raw.length, compressed, digest: await sha256(compressed) };
+  const buffers = new Pool<Buffer>(() => Buffer.allocUnsafeSlow(framePages * pageBytes));
+  using workers = new DisposableStack();
+  const compressors = new Pool(() => workers.use(zstdCompressor(level, framePages * pageBytes)));
+  const compress = async ({ runs, raw, buffer }: RawFrame) => {
+    const compressor = compressors.take();
+    const compressed = await compressor.compress(raw);
+    buffers.give(buffer);
+    return { runs, rawBytes: raw.length, compressor, compressed, digest: await sha256(compressed) };
+  };
+  const place = (source: AsyncIterable<RawFrame>) => {
+    return mapInOrder(mapInOrder(source, depth, compress), depth, async (frame) => {
+      const { runs, rawBytes, compressed } = frame;
+      const sizeBytes = compressed.length;
+      frames.push({ offset, sizeBytes, rawBytes, digest: `sha256:${frame.digest.toString("hex")}`, runs });
+      hash.update(compressed);
+      offset += sizeBytes;
+      await writeAt(to, compressed, offset - sizeBytes);
+      compressors.give(frame.compressor);
+      return rawBytes;
+    });
   };
   const write = async (source: AsyncIterable<RawFrame>) => {
-    for await (const { runs, rawBytes, compressed, digest } of mapInOrder(source, depth, compress)) {
-      hash.update(compressed);
-      await writeAt(to, compressed, offset);
-      const sizeBytes = compressed.length;
-      frames.push({ offset, sizeBytes, rawBytes, digest: `sha256:${digest.toString("hex")}`, runs });
-      offset += sizeBytes;
+    for await (const rawBytes of place(source)) {
       dataBytes += rawBytes;
       options.onProgress?.(dataBytes, totalBytes);
     }
   };
-  await write(rawFrames(from, plan.hot, framePages, onZero, signal));
+  await write(rawFrames(from, plan.hot, buffers, onZero, signal));
   const hotFrames = frames.length;
-  await write(rawFrames(from, plan.cold, framePages, onZero, signal));
+  await write(rawFrames(from, plan.cold, buffers, onZero, signal));
 
   const zeroRuns = plan.delta ? normalizeRuns(zeros) : [];
   const zeroBytes = countPages(zeroRuns) * pageBytes;
@@ -209,21 +221,21 @@ function within(runs: readonly PageRun[], { page, count }: PageRun): readonly Pa
 async function* rawFrames(
   handle: FileHandle,
   runs: readonly PageRun[],
-  framePages: number,
+  buffers: Pool<Buffer>,
   onZero: (run: PageRun) => void,
   signal: AbortSignal | undefined,
 ): AsyncGenerator<RawFrame> {
-  const builder = new FrameBuilder(framePages);
+  const builder = new FrameBuilder(buffers);
   for await (const block of readRuns(handle, runs, signal)) {
     for (const { page, count, buffer, at } of block) {
       const found: PageRun[] = [];
       for (const { offset, length } of nonZeroRuns(buffer.subarray(at, at + count * pageBytes))) {
         appendPages(found, page + offset / pageBytes, length / pageBytes);
         for (let done = 0; done < length; ) {
-          const pages = Math.min(builder.room, (length - done) / pageBytes);
-          builder.add(page + (offset + done) / pageBytes, pages, buffer, at + offset + done);
-          done += pages * pageBytes;
-          if (builder.room === 0) yield builder.take() as RawFrame;
+          const rest = (length - done) / pageBytes;
+          done +=
+            builder.add(page + (offset + done) / pageBytes, rest, buffer, at + offset + done) * pageBytes;
+          if (builder.isFull) yield builder.take() as RawFrame;
         }
       }
       for (const run of subtractRuns([{ page, count }], found)) onZero(run);

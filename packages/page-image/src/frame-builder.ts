@@ -1,4 +1,5 @@
 import { pageBytes } from "@sporelet/host";
+import type { Pool } from "./pool.ts";
 import { appendPages } from "./runs.ts";
 import type { PageRun } from "./types.ts";
 
@@ -8,64 +9,69 @@ export interface RawFrame {
   runs: PageRun[];
   /** The pages in the order of `runs`. */
   raw: Buffer;
+  /** What `raw` is a part of. */
+  buffer: Buffer;
 }
 
 /** Collects pages until they fill a frame. */
 export class FrameBuilder {
-  readonly #capacity: number;
-  #buffer: Buffer;
+  readonly #buffers: Pool<Buffer>;
+  #buffer: Buffer | undefined;
   #pages = 0;
   /** In the order in which they came. */
   #pieces: PageRun[] = [];
 
-  /** @param capacity in pages. */
-  constructor(capacity: number) {
-    this.#capacity = capacity;
-    this.#buffer = Buffer.allocUnsafeSlow(capacity * pageBytes);
+  /** @param buffers of the size of a frame; those of frames that were taken are the taker's to give back. */
+  constructor(buffers: Pool<Buffer>) {
+    this.#buffers = buffers;
   }
 
-  /** How many more pages the frame takes. */
-  get room(): number {
-    return this.#capacity - this.#pages;
+  /** Copies as many of `count` pages as there is room for. @returns how many. */
+  add(page: number, count: number, from: Buffer, at: number): number {
+    this.#buffer ??= this.#buffers.take();
+    const pages = Math.min(count, this.#buffer.length / pageBytes - this.#pages);
+    from.copy(this.#buffer, this.#pages * pageBytes, at, at + pages * pageBytes);
+    this.#pieces.push({ page, count: pages });
+    this.#pages += pages;
+    return pages;
   }
 
-  /** Copies pages, at most `room`. */
-  add(page: number, count: number, from: Buffer, at: number): void {
-    from.copy(this.#buffer, this.#pages * pageBytes, at, at + count * pageBytes);
-    this.#pieces.push({ page, count });
-    this.#pages += count;
+  get isFull(): boolean {
+    return this.#pages * pageBytes === this.#buffer?.length;
   }
 
-  /** The frame, which is the caller's; the builder begins another. Undefined when it has no pages. */
+  /** The frame; the builder begins another. Undefined when it has no pages. */
   take(): RawFrame | undefined {
-    if (this.#pages === 0) return undefined;
-    const raw = this.#buffer.subarray(0, this.#pages * pageBytes);
+    const buffer = this.#buffer;
+    if (buffer === undefined) return undefined;
+    const length = this.#pages * pageBytes;
     const pieces = this.#pieces;
-    this.#buffer = Buffer.allocUnsafeSlow(this.#capacity * pageBytes);
+    this.#buffer = undefined;
     this.#pages = 0;
     this.#pieces = [];
-    return inOrder(pieces, raw);
+    const ascending = pieces.every(({ page }, i) => i === 0 || page > (pieces[i - 1]?.page ?? 0));
+    return ascending ? frameOf(pieces, buffer, length) : this.#sorted(pieces, buffer, length);
+  }
+
+  /** Neighbours compress better together, and the index is shorter. */
+  #sorted(pieces: readonly PageRun[], from: Buffer, length: number): RawFrame {
+    let offset = 0;
+    const placed = pieces.map(({ page, count }) => {
+      const at = offset;
+      offset += count * pageBytes;
+      return { page, count, at };
+    });
+    placed.sort((a, b) => a.page - b.page);
+    const to = this.#buffers.take();
+    offset = 0;
+    for (const { count, at } of placed) offset += from.copy(to, offset, at, at + count * pageBytes);
+    this.#buffers.give(from);
+    return frameOf(placed, to, length);
   }
 }
 
-/** Sorts pages: neighbours compress better together, and the index is shorter. */
-function inOrder(pieces: PageRun[], raw: Buffer): RawFrame {
+function frameOf(ascending: readonly PageRun[], buffer: Buffer, length: number): RawFrame {
   const runs: PageRun[] = [];
-  if (pieces.every(({ page }, i) => i === 0 || page > (pieces[i - 1]?.page ?? 0))) {
-    for (const { page, count } of pieces) appendPages(runs, page, count);
-    return { runs, raw };
-  }
-  let from = 0;
-  const placed = pieces.map(({ page, count }) => {
-    const at = from;
-    from += count * pageBytes;
-    return { page, count, at };
-  });
-  const sorted = Buffer.allocUnsafeSlow(raw.length);
-  let to = 0;
-  for (const { page, count, at } of placed.sort((a, b) => a.page - b.page)) {
-    to += raw.copy(sorted, to, at, at + count * pageBytes);
-    appendPages(runs, page, count);
-  }
-  return { runs, raw: sorted };
+  for (const { page, count } of ascending) appendPages(runs, page, count);
+  return { runs, raw: buffer.subarray(0, length), buffer };
 }

@@ -1,7 +1,7 @@
 import { type FileHandle, open, rm } from "node:fs/promises";
 import { SporeletError } from "@sporelet/errors";
 import { pageBytes } from "@sporelet/host";
-import type { BlobIndex } from "./blob-index.ts";
+import type { BlobFrame, BlobIndex } from "./blob-index.ts";
 import { type FlatFrame, flatten } from "./flatten.ts";
 import { openFrame } from "./frame.ts";
 import { inLanes } from "./parallel.ts";
@@ -37,10 +37,16 @@ export async function materialize(options: MaterializeOptions): Promise<void> {
       const flat = flatten(blobs.map(({ index }) => index));
       await to.truncate(flat.imageBytes);
       let doneBytes = 0;
-      const work = async (frame: FlatFrame) => {
+      const buffers = Array.from({ length: lanes }, (): Lane => ({ compressed: noBytes, raw: noBytes }));
+      const work = async (frame: FlatFrame, lane: number) => {
+        const own = buffers[lane] as Lane;
         const blob = blobs[frame.layer] as MaterializeOptions["blobs"][number];
-        const compressed = await readFrame(handles[frame.layer] as FileHandle, blob, frame.frame);
-        await writeFrame(to, frame, await openFrame(blob.index, frame.frame, compressed, blob.path));
+        const { sizeBytes, rawBytes } = blob.index.frames[frame.frame] as BlobFrame;
+        own.compressed = roomFor(sizeBytes, own.compressed);
+        own.raw = roomFor(rawBytes, own.raw);
+        const compressed = own.compressed.subarray(0, sizeBytes);
+        await readFrame(handles[frame.layer] as FileHandle, blob, frame.frame, compressed);
+        await writeFrame(to, frame, await openFrame(blob.index, frame.frame, compressed, blob.path, own.raw));
         for (const { count } of frame.writes) doneBytes += count * pageBytes;
         options.onProgress?.(doneBytes, flat.dataBytes);
       };
@@ -58,23 +64,34 @@ export async function materialize(options: MaterializeOptions): Promise<void> {
   }
 }
 
+/** Buffers that one frame after the other goes through. */
+interface Lane {
+  compressed: Buffer;
+  raw: Buffer;
+}
+
+const noBytes = Buffer.alloc(0);
+
+/** A buffer of at least that size: the one there is, or a larger one. */
+function roomFor(bytes: number, buffer: Buffer): Buffer {
+  return bytes <= buffer.length ? buffer : Buffer.allocUnsafeSlow(bytes);
+}
+
 async function readFrame(
   handle: FileHandle,
   { path, index }: { path: string; index: BlobIndex },
   n: number,
-): Promise<Buffer> {
-  const { offset, sizeBytes } = index.frames[n] as BlobIndex["frames"][number];
-  const buffer = Buffer.allocUnsafe(sizeBytes);
-  let filled = 0;
-  while (filled < sizeBytes) {
-    const { bytesRead } = await handle.read(buffer, filled, sizeBytes - filled, offset + filled);
+  into: Buffer,
+): Promise<void> {
+  const { offset } = index.frames[n] as BlobFrame;
+  for (let filled = 0; filled < into.length; ) {
+    const { bytesRead } = await handle.read(into, filled, into.length - filled, offset + filled);
     if (bytesRead === 0) {
       const reason = `it ends at byte ${offset + filled}, within frame ${n}`;
       throw new SporeletError({ code: "corrupt", operation: "read the page image", subject: path, reason });
     }
     filled += bytesRead;
   }
-  return buffer;
 }
 
 /**

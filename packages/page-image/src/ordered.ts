@@ -4,7 +4,7 @@
  * ended before it returns.
  */
 export async function* mapInOrder<T, R>(
-  source: AsyncIterable<T>,
+  source: Iterable<T> | AsyncIterable<T>,
   depth: number,
   work: (item: T) => Promise<R>,
 ): AsyncGenerator<R> {

@@ -1,5 +1,7 @@
 import type { FileHandle } from "node:fs/promises";
 import { pageBytes } from "@sporelet/host";
+import { mapInOrder } from "./ordered.ts";
+import { Pool } from "./pool.ts";
 import { piecesOf } from "./runs.ts";
 import { readPages } from "./sparse.ts";
 import type { PageRun } from "./types.ts";
@@ -15,20 +17,28 @@ export interface ReadRun extends PageRun {
   at: number;
 }
 
+/** Reads under way, so that they need not wait for the threads that compress. */
+const ahead = 4;
+
 /**
  * Reads runs in the order in which they are given, a mebibyte at a time: runs that lie close together with one read.
- * The buffer is used again when the next one is asked for.
+ * The buffer is used again after the next one was asked for.
  */
 export async function* readRuns(
   handle: FileHandle,
   runs: Iterable<PageRun>,
   signal?: AbortSignal,
 ): AsyncGenerator<ReadRun[]> {
-  const buffer = Buffer.allocUnsafeSlow(blockPages * pageBytes);
-  for (const { pieces, ...block } of blocksOf(runs)) {
+  const buffers = new Pool<Buffer>(() => Buffer.allocUnsafeSlow(blockPages * pageBytes));
+  const read = async (block: Block) => {
     signal?.throwIfAborted();
+    const buffer = buffers.take();
     await readPages(handle, buffer, 0, block);
-    yield pieces.map((piece) => ({ ...piece, buffer, at: (piece.page - block.page) * pageBytes }));
+    return { block, buffer };
+  };
+  for await (const { block, buffer } of mapInOrder(blocksOf(runs), ahead, read)) {
+    yield block.pieces.map((piece) => ({ ...piece, buffer, at: (piece.page - block.page) * pageBytes }));
+    buffers.give(buffer);
   }
 }
 
