@@ -134,6 +134,7 @@ async function encode(
     for await (const rawBytes of place(source)) {
       dataBytes += rawBytes;
       options.onProgress?.(dataBytes, totalBytes);
+      signal?.throwIfAborted(); // Reading, which looks too, may be far ahead.
     }
   };
   await write(rawFrames(from, plan.hot, buffers, onZero, signal));
