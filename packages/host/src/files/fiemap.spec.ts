@@ -105,6 +105,16 @@ it("begins and ends inside of extents where it is asked to", async (ctx) => {
   ]);
 });
 
+it("ends where the file does, or tells whole blocks", async (ctx) => {
+  const reason = whyNoMounts();
+  if (reason) ctx.skip(reason);
+  await using xfs = await mountXfs();
+  const path = join(xfs.path, "image");
+  await writeFile(path, "a few bytes");
+  expect(await physicalExtents(path)).toMatchObject([{ offset: 0, length: 11 }]);
+  expect(await physicalExtents(path, { pastEnd: true })).toMatchObject([{ offset: 0, length: pageBytes }]);
+});
+
 it("does not know on file systems that do not tell, and says what is missing", async () => {
   const path = join("/dev/shm", `sporelet-test-fiemap-${process.pid}`);
   await writeFile(path, "x");

@@ -23,8 +23,13 @@ export interface PhysicalExtent {
 export interface PhysicalExtentOptions {
   /** The first byte of the file to look at. Default: 0. */
   offset?: number;
-  /** How many bytes to look at. Default: all that follow. */
+  /** How many bytes to look at. Default: all that follow, up to the file's size. */
   length?: number;
+  /**
+   * Tell whole blocks, as they take space: the last one with what lies behind the end of the file, and those
+   * that are reserved there. Default: false.
+   */
+  pastEnd?: boolean;
   /**
    * Write the file's dirty pages first, so that all of it has an address. Default: true. Without it pages on
    * their way to the disk come as extents without one.
@@ -99,7 +104,8 @@ async function extentsOf(
 ): Promise<PhysicalExtent[] | undefined> {
   const { offset = 0, sync = true, maxExtents = 1 << 20, signal } = options;
   const { size } = await handle.stat();
-  const end = Math.min(size, offset + (options.length ?? size));
+  const limit = options.pastEnd === true ? Number.MAX_SAFE_INTEGER : size;
+  const end = Math.min(limit, offset + (options.length ?? limit));
   // On a thread of Node's pool: FIEMAP_FLAG_SYNC would wait for the disk on this one, and finds nothing left.
   if (sync) await handle.datasync();
   const extents: PhysicalExtent[] = [];

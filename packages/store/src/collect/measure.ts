@@ -20,7 +20,7 @@ export async function measure(path: string, signal?: AbortSignal): Promise<Measu
     const found = await stat(file).catch(ignoreMissing);
     if (found === undefined || found.blocks === 0) continue;
     const bytes = found.blocks * 512; // stat(2): st_blocks is in units of 512 bytes.
-    const extents = await physicalExtents(file, { sync: false, signal }).catch(ignoreMissing);
+    const extents = await physicalExtents(file, { sync: false, pastEnd: true, signal }).catch(ignoreMissing);
     if (extents === undefined) result.exact = false;
     add(result, extents ?? [], bytes);
   }
