@@ -13,6 +13,7 @@ import { type MachineRecord, readRecord } from "./record.ts";
  * meanwhile say so, and what was only half-made is cleared away with its processes and networks.
  */
 export async function adoptAll(node: Node): Promise<void> {
+  await node.lazy.adopt();
   const ids = await node.store.machines.list();
   const read = await Promise.all(
     ids.map(async (id) => ({ id, record: await readRecord(node.store.machines.path(id)) })),
@@ -32,6 +33,7 @@ export async function adoptAll(node: Node): Promise<void> {
   await node.networks.sweep(
     [...node.machines].flatMap(({ live }) => (live === undefined ? [] : [live.network.record])),
   );
+  await node.lazy.sweep();
   await node.store.sweep();
 }
 
@@ -42,7 +44,9 @@ async function adopt(node: Node, record: MachineRecord): Promise<void> {
   try {
     const vm = record.process && (await node.vmm.attach(record.process));
     if (vm === undefined) {
-      await lost(node, machine, "stopped", "it ended while no spored ran");
+      const missingPages = await node.lazy.failureOf(record);
+      if (missingPages) await lost(node, machine, "failed", missingPages);
+      else await lost(node, machine, "stopped", "it ended while no spored ran");
       return;
     }
     // The last spored may have ended in the middle of a freeze, while the guest stood still for it, or between

@@ -7,6 +7,7 @@ import { openStore } from "@sporelet/store";
 import { createQemu } from "@sporelet/vmm";
 import { type Activity, createActivity } from "./activity.ts";
 import { adoptAll } from "./adopt.ts";
+import { createLazy } from "./lazy/lazy.ts";
 import { acquireHome } from "./lock.ts";
 import { createLog, type Log } from "./log.ts";
 import { createMachines } from "./machines.ts";
@@ -84,12 +85,14 @@ async function openNode(home: string, options: { activity: Activity; log: Log; s
   const vmm = createQemu(binary ? { binary } : {});
   const networks = createNetworks({ owner: ownerOf(home) });
   undo.use(networks);
-  const node: Node = {
+  const parts = {
     ...options,
     ...{ home, runtimeDirectory, store, vmm, networks, machines },
     probes: createProbes(vmm, path.join(store.root, "cache")),
     starts: createGate(startsAtOnce),
   };
+  const node: Node = { ...parts, lazy: createLazy(parts) };
+  undo.use(node.lazy);
   await adoptAll(node);
   // Asked now so that the first resume need not; an error is met again there.
   node.probes.get().catch(() => {});

@@ -14,7 +14,9 @@ export function watchEnd(node: Node, machine: ManagedMachine): void {
     machine.gone.abort();
     node.log.info("machine ended", { machine: machine.name, id: machine.id, reason: end.reason });
     await machine.exclusive(async () => {
-      if (machine.live === live) await retire(node, machine, outcomeOf(end));
+      if (machine.live !== live) return;
+      const missingPages = end.reason === "crashed" && (await node.lazy.failureOf(machine.record));
+      await retire(node, machine, missingPages ? { state: "failed", failure: missingPages } : outcomeOf(end));
     });
   });
 }
@@ -73,6 +75,7 @@ async function release(node: Node, machine: ManagedMachine): Promise<void> {
     await attempt("ports not closed", () => live.ports.close());
     await attempt("VMM not stopped", () => live.vm.stop());
     await attempt("network not released", () => live.network.release());
+    await attempt("lazy disk not removed", () => node.lazy.released(machine));
     live.alive[Symbol.dispose]();
   }
   await attempt("environment not removed", () => dropEnvironment(node, machine.id));

@@ -1,6 +1,7 @@
 import type { Store } from "@sporelet/store";
 import type { Vmm } from "@sporelet/vmm";
 import type { Activity } from "./activity.ts";
+import type { Lazy } from "./lazy/types.ts";
 import type { Log } from "./log.ts";
 import type { Machines } from "./machines.ts";
 import type { Networks } from "./network.ts";
@@ -15,6 +16,7 @@ export interface Node {
   vmm: Vmm;
   probes: Probes;
   networks: Networks;
+  lazy: Lazy;
   machines: Machines;
   activity: Activity;
   log: Log;

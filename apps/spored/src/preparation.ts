@@ -1,5 +1,6 @@
 import path from "node:path";
 import { cloneFile } from "@sporelet/host";
+import { lazyPartsOf } from "./lazy/types.ts";
 import { dropEnvironment } from "./lifecycle.ts";
 import type { ManagedMachine } from "./machine.ts";
 import type { MachineNetwork } from "./network.ts";
@@ -36,17 +37,34 @@ export async function prepareMachine(
   undo.defer(() => node.store.machines.remove(id));
   undo.defer(() => dropEnvironment(node, id));
   await node.store.machines.create(id);
-  const source = snapshot.files.disk;
   const disk = path.join(record.directory, "disk");
-  const [network, diskClone] = await together([
+  const lazy = lazyPartsOf(snapshot);
+  if (lazy !== undefined) undo.defer(() => lazy.removeDisk(id).catch(() => {}));
+  const [network, ownDisk] = await together([
     node.networks.take(snapshot.config.shape.network, ports, signal).then((taken) => {
       undo.defer(() => taken.release());
       return taken;
     }),
-    source === undefined ? undefined : cloneFile(source, disk, { signal }),
+    makeDisk(snapshot, id, disk, signal),
     // The record is there before the process: a later spored finds what this one began.
     writeRecord(record),
     keepEnvironment(node, id, env),
   ]);
-  return { network, disks: source === undefined ? [] : [{ path: disk }], ...(diskClone && { diskClone }) };
+  return { network, disks: [], ...ownDisk };
+}
+
+/** A machine's own disk, whose blocks are its snapshot's until it writes to them. */
+async function makeDisk(
+  snapshot: StartPlan["snapshot"],
+  id: string,
+  file: string,
+  signal: AbortSignal,
+): Promise<Pick<Preparation, "disks" | "diskClone"> | undefined> {
+  const lazy = lazyPartsOf(snapshot);
+  if (lazy !== undefined && snapshot.config.files.disk !== undefined) {
+    return { disks: [{ path: await lazy.addDisk(id, file) }], diskClone: "reflink" };
+  }
+  const source = snapshot.files.disk;
+  if (source === undefined) return undefined;
+  return { diskClone: await cloneFile(source, file, { signal }), disks: [{ path: file }] };
 }

@@ -45,6 +45,8 @@ export interface MachineRecord {
   cpus: number;
   diskBytes: number;
   diskClone?: "reflink" | "copy";
+  /** Its memory and disk came, or still come, by way of a server of lazy files. */
+  lazy?: true;
   directory: string;
   runtimeDirectory: string;
   network: NetworkRecord;

@@ -2,6 +2,8 @@ import { firstContact, helloFrame } from "@sporelet/api";
 import { SporeletError } from "@sporelet/errors";
 import { createAgentLink } from "./agent-link.ts";
 import { identityHello } from "./identity.ts";
+import { exactPagesLauncher } from "./lazy/launch.ts";
+import { lazyPartsOf } from "./lazy/types.ts";
 import { watchEnd } from "./lifecycle.ts";
 import type { ManagedMachine } from "./machine.ts";
 import type { Node } from "./node.ts";
@@ -23,6 +25,7 @@ export async function resumeClone(
   signal: AbortSignal,
 ): Promise<void> {
   const { snapshot, env, ports } = plan;
+  const lazy = lazyPartsOf(snapshot);
   const { config, files } = snapshot;
   const { id, record } = machine;
   const { directory, runtimeDirectory } = record;
@@ -41,6 +44,7 @@ export async function resumeClone(
         ...(files.initramfs && { initramfs: files.initramfs }),
         kernelArguments: config.kernel.arguments,
         disks,
+        ...(lazy && { launcher: exactPagesLauncher() }),
         ...(network.backend && { network: network.backend }),
       },
       signal,
@@ -93,6 +97,7 @@ export async function resumeClone(
       guestUs: [reply.clockUs, reply.entropyUs, reply.identityUs, reply.networkUs, reply.hooksUs].join(" "),
     });
   } catch (error) {
-    throw SporeletError.from(error, { operation: "resume", subject: machine.name });
+    const ours = SporeletError.from(error, { operation: "resume", subject: machine.name });
+    throw signal.aborted && ours.code === "cancelled" ? ours : ((await lazy?.explain(ours)) ?? ours);
   }
 }

@@ -4,6 +4,7 @@ import { SporeletError } from "@sporelet/errors";
 import type { StoredSnapshot } from "@sporelet/store";
 import type { Machine as VmmMachine } from "@sporelet/vmm";
 import { newIdentity } from "./identity.ts";
+import { lazyPartsOf } from "./lazy/types.ts";
 import { environmentPath } from "./lifecycle.ts";
 import { tailOfFile } from "./log-files.ts";
 import { createMachine, type ManagedMachine } from "./machine.ts";
@@ -49,6 +50,7 @@ export function enlist(node: Node, plan: StartPlan, origin: MachineRecord["origi
     ports: [],
     identity: newIdentity(plan.name),
     remove: plan.remove,
+    ...(lazyPartsOf(plan.snapshot) && { lazy: true }),
   });
   node.machines.add(machine);
   return machine;

@@ -1,5 +1,5 @@
 import type { node as api } from "@sporelet/api";
-import { createRegistryClient, dockerCredentials, type RegistryClient } from "@sporelet/oci";
+import { createRegistryClient, dockerCredentials, type RegistryClient, type RegistryClientOptions } from "@sporelet/oci";
 
 /** How a registry is reached, as plain data. */
 export type RegistryAccess = Pick<
@@ -11,6 +11,7 @@ export type RegistryAccess = Pick<
 export function registryClient(
   access: RegistryAccess | undefined,
   onRetry?: (why: string) => void,
+  overrides: Partial<RegistryClientOptions> = {},
 ): RegistryClient {
   const { dockerConfig, plainHttp = false, caFile, httpProxy, httpsProxy, noProxy } = access ?? {};
   return createRegistryClient({
@@ -23,5 +24,6 @@ export function registryClient(
       ...(noProxy && { no: noProxy }),
     },
     ...(onRetry && { onRetry }),
+    ...overrides,
   });
 }

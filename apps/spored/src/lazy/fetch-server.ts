@@ -12,6 +12,8 @@ import { type FetchSpec, lazyFiles, type ServerStatus } from "./spec.ts";
 import { createVictims } from "./victims.ts";
 import { readWorkingSet } from "./working-set.ts";
 
+/** The fetcher tries again itself, first what is wanted most: a request that hangs must not hold others up. */
+const impatience = { idleTimeoutMs: 10_000, retries: { attempts: 2, longestDelayMs: 1_000 } };
 /** How long the start of machines may keep the rest of the snapshot waiting. */
 const restAfterMs = 10_000;
 /** Without spored, machines, or anything coming: then nobody needs it any more. */
@@ -33,7 +35,7 @@ export async function runFetchServer(spec: FetchSpec, stop: AbortSignal, onReady
   await using undo = new AsyncDisposableStack();
   const ending = new AbortController();
   const signal = AbortSignal.any([stop, ending.signal]);
-  const client = undo.use(registryClient(spec.origin.access));
+  const client = undo.use(registryClient(spec.origin.access, undefined, impatience));
   const repository = client.repository(spec.origin.registry, spec.origin.repository);
   const { vmstate, workingset } = layers.files;
   const early = [vmstate, workingset].flatMap((file) => file ?? []);
@@ -43,6 +45,8 @@ export async function runFetchServer(spec: FetchSpec, stop: AbortSignal, onReady
   let rpc: RpcServer | undefined;
   let files: FuseFileSystem | undefined;
   let state: ServerStatus["state"] = "fetching";
+  /** The base of all disks is there. */
+  let whole = false;
   let laterBytes = 0;
   const victims = createVictims(() => {
     writeFileSync(at(lazyFiles.victims), JSON.stringify(victims.list), { mode: 0o600 });
@@ -141,7 +145,7 @@ export async function runFetchServer(spec: FetchSpec, stop: AbortSignal, onReady
           const made = createMachineDisk(file, base);
           disks.set(name, made);
           mounted.add(name, made);
-          if (state === "complete") return made.consolidate();
+          if (whole) return made.consolidate();
         },
         /** The machine is gone, or will be when its files are closed. */
         removeDisk({ name }: { name: string }) {
@@ -182,8 +186,9 @@ export async function runFetchServer(spec: FetchSpec, stop: AbortSignal, onReady
     await disk?.image.sync();
     for (const { file } of Object.values(layers.files)) await syncPath(at(file));
     await writeFileAtomic(at(lazyFiles.complete), "");
-    state = "complete";
+    whole = true;
     for (const each of disks.values()) await each.consolidate();
+    state = "complete";
     tell();
   };
   finish().catch((error) => {
