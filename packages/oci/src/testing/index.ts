@@ -11,3 +11,4 @@ export { type LimitedAddress, limitRate } from "./limit-rate.ts";
 export type { TestAuth } from "./registry/auth.ts";
 export type { Fault, RecordedRequest } from "./registry/faults.ts";
 export { startTestRegistry, type TestRegistry, type TestRegistryOptions } from "./registry/server.ts";
+export { orasProgram, whyNoImageSchemas, whyNoOras } from "./tools.ts";
