@@ -1,7 +1,7 @@
 import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { type PhysicalExtent, physicalExtents } from "@sporelet/host";
-import type { Holding } from "./shares.ts";
+import type { Holding } from "./sweep.ts";
 
 /** The blocks of a file, or of all files below a directory. */
 export interface Measurement extends Holding {

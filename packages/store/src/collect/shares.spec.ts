@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { expect, it } from "vitest";
-import { createShares, type Holding } from "./shares.ts";
+import { createShares } from "./shares.ts";
+import { groupBlocks, type Holding } from "./sweep.ts";
 
 const block = 4096;
 
@@ -14,6 +15,10 @@ const holdings = fc.array(
   }),
   { maxLength: 6 },
 );
+
+async function sharesOf(owners: readonly Holding[]) {
+  return createShares(await groupBlocks(owners), owners.length);
+}
 
 /** The blocks of an owner, one by one; those elsewhere have a name that nobody else's have. */
 function blocksOf({ extents, elsewhereBytes }: Holding, owner: number): Set<string> {
@@ -30,10 +35,10 @@ function unionOf(sets: readonly Set<string>[]): Set<string> {
   return new Set(sets.flatMap((set) => [...set]));
 }
 
-it("counts what counting block by block counts", () => {
-  fc.assert(
-    fc.property(holdings, fc.nat(63), fc.nat(63), (owners, some, others) => {
-      const shares = createShares(owners);
+it("counts what counting block by block counts", async () => {
+  await fc.assert(
+    fc.asyncProperty(holdings, fc.nat(63), fc.nat(63), async (owners, some, others) => {
+      const shares = await sharesOf(owners);
       const blocks = owners.map(blocksOf);
       const has = (mask: number) => (owner: number) => (mask & (1 << owner)) !== 0;
       const inMask = (mask: number) => blocks.filter((_, owner) => has(mask)(owner));
@@ -50,10 +55,10 @@ it("counts what counting block by block counts", () => {
   );
 });
 
-it("accounts for owners that go one after the other: together they free all", () => {
-  fc.assert(
-    fc.property(holdings, fc.infiniteStream(fc.nat(5)), (owners, order) => {
-      const shares = createShares(owners);
+it("accounts for owners that go one after the other: together they free all", async () => {
+  await fc.assert(
+    fc.asyncProperty(holdings, fc.infiniteStream(fc.nat(5)), async (owners, order) => {
+      const shares = await sharesOf(owners);
       const account = shares.account();
       const gone = new Set<number>();
       let freed = 0;
@@ -76,13 +81,28 @@ it("accounts for owners that go one after the other: together they free all", ()
   );
 });
 
-it("takes blocks past the end of what it can sort for an owner's own", () => {
+it("takes blocks past the end of what it can sort for an owner's own", async () => {
   const far = 2 ** 50;
-  const shares = createShares([
+  const shares = await sharesOf([
     { extents: [far, block, 0, block], elsewhereBytes: 0 },
     { extents: [far, block, 0, block], elsewhereBytes: 0 },
   ]);
   expect(shares.totalOf(0)).toBe(2 * block);
   expect(shares.ownOf(0)).toBe(block);
   expect(shares.unionOf(() => true)).toBe(3 * block);
+});
+
+it("is right about stretches in many lots, wherever they lie", async () => {
+  const count = 50_000;
+  // Two owners share every second of many stretches, which are crowded at one end.
+  const address = (i: number) => (i < count / 2 ? i : i * i) * 2 * block;
+  const numbers = Array.from({ length: count }, (_, i) => i);
+  const shares = await sharesOf([
+    { extents: numbers.flatMap((i) => [address(i), block]), elsewhereBytes: 0 },
+    { extents: numbers.filter((i) => i % 2 === 0).flatMap((i) => [address(i), block]), elsewhereBytes: 0 },
+  ]);
+  expect(shares.totalOf(0)).toBe(count * block);
+  expect(shares.ownOf(0)).toBe((count / 2) * block);
+  expect(shares.ownOf(1)).toBe(0);
+  expect(shares.unionOf(() => true)).toBe(count * block);
 });

@@ -2,6 +2,7 @@ import { type FoundItem, type InventorySources, takeInventory } from "./inventor
 import { type Measurement, measure } from "./measure.ts";
 import { type EntryKind, keptBy } from "./plan.ts";
 import { createShares, type Shares } from "./shares.ts";
+import { groupBlocks } from "./sweep.ts";
 
 /** Something in the store that takes space. */
 export interface StoreEntry {
@@ -37,7 +38,7 @@ export async function takeSurvey(sources: InventorySources, signal?: AbortSignal
   const items = await takeInventory(sources);
   const measurements: Measurement[] = [];
   for (const { path } of items) measurements.push(await measure(path, signal));
-  const shares = createShares(measurements);
+  const shares = createShares(await groupBlocks(measurements), items.length);
   const kept = keptBy(items);
   const numbers = new Map(items.map((item, number) => [item, number]));
   const numberOf = (item: FoundItem) => numbers.get(item) ?? -1;
