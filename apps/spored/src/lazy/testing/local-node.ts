@@ -1,0 +1,74 @@
+import { mkdir } from "node:fs/promises";
+import path from "node:path";
+import { makeRuntimeDirectory, openVolume, ownerOf } from "@sporelet/host";
+import { temporaryDirectory } from "@sporelet/host/testing";
+import { openStore } from "@sporelet/store";
+import { createQemu } from "@sporelet/vmm";
+import { createActivity } from "../../activity.ts";
+import { destroy } from "../../lifecycle.ts";
+import { createLog } from "../../log.ts";
+import type { ManagedMachine } from "../../machine.ts";
+import { createMachines } from "../../machines.ts";
+import { createNetworks } from "../../network.ts";
+import type { Node } from "../../node.ts";
+import { createProbes } from "../../probes.ts";
+import { resumeClone } from "../../resume.ts";
+import { enlist } from "../../start.ts";
+import { createGate } from "../../together.ts";
+import { createLazy } from "../lazy.ts";
+import type { LazyLease } from "../types.ts";
+
+/** The parts of a spored, in this process: what is behind its calls can be reached. */
+export interface LocalNode extends AsyncDisposable {
+  node: Node;
+  log: string[];
+  /** Resumes a clone. */
+  run(lease: LazyLease, name: string, timeoutMs?: number): Promise<ManagedMachine>;
+  remove(machine: ManagedMachine): Promise<void>;
+}
+
+export async function openLocalNode(): Promise<LocalNode> {
+  await using undo = new AsyncDisposableStack();
+  const directory = undo.use(await temporaryDirectory());
+  const home = path.join(directory.path, "home");
+  await mkdir(home);
+  const volume = undo.use(await openVolume({ home }));
+  const runtimeDirectory = await makeRuntimeDirectory(home);
+  const store = await openStore({ root: volume.path });
+  const vmm = createQemu();
+  const networks = undo.use(createNetworks({ owner: ownerOf(home) }));
+  const activity = undo.use(createActivity(0));
+  const log: string[] = [];
+  const shutdown = new AbortController();
+  const machines = createMachines();
+  const parts = {
+    ...{ home, runtimeDirectory, store, vmm, networks, machines, activity },
+    log: createLog((line) => void log.push(line)),
+    probes: createProbes(vmm, path.join(store.root, "cache")),
+    starts: createGate(4),
+    shutdown: shutdown.signal,
+  };
+  const node: Node = { ...parts, lazy: createLazy(parts) };
+  undo.use(node.lazy);
+  const remove = (machine: ManagedMachine) => machine.exclusive(() => destroy(node, machine));
+  undo.defer(async () => {
+    shutdown.abort();
+    for (const machine of machines) await remove(machine);
+  });
+  const owned = undo.move();
+  return {
+    node,
+    log,
+    remove,
+    async run({ snapshot }, name, timeoutMs = 30_000) {
+      const plan = {
+        ...{ snapshot, reference: name, name, ports: [], env: {}, remove: false },
+        arrivedAt: performance.now(),
+      };
+      const machine = enlist(node, plan, "resume");
+      await resumeClone(node, machine, plan, AbortSignal.timeout(timeoutMs));
+      return machine;
+    },
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+}
