@@ -6,6 +6,7 @@ import type { BuildEvent as StepEvent } from "@sporelet/snapshot-builder";
 import { normalizeReference, type StoredSnapshot } from "@sporelet/store";
 import type { Probe } from "@sporelet/vmm";
 import { buildNetwork } from "./build-network.ts";
+import { loadBuilder } from "./builder.ts";
 import { createEventQueue } from "./event-queue.ts";
 import { snapshotMessage } from "./messages.ts";
 import type { Node } from "./node.ts";
@@ -59,8 +60,7 @@ interface BuildPlan {
 
 async function run(node: Node, { request, tag, layer, signal, onEvent }: BuildPlan): Promise<StoredSnapshot> {
   signal.throwIfAborted();
-  // Loaded when it is needed: a spored that only resumes has no use for it.
-  const { buildLayer0, buildSnapshot, loadProject } = await import("@sporelet/snapshot-builder");
+  const { buildLayer0, buildSnapshot, loadProject } = await loadBuilder();
   const { store, vmm, runtimeDirectory } = node;
   // Which of the results in the cache it will use is not known yet: none of those that it does is collected.
   using _lease = store.lease(undefined, `build of ${tag}`);

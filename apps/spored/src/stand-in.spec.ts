@@ -140,12 +140,13 @@ describe("a snapshot whose state this host cannot restore", () => {
   it("leaves nothing when spored is killed meanwhile, and is booted by the next one", async () => {
     const foreign = await storeForeign(node.home, "base", "killed", otherVersion);
     for (const at of ["boot started", "boot done", "freeze progress", "store started"]) {
-      const killed = Promise.withResolvers<void>();
+      let killed: Promise<void> | undefined;
       const onStep = (step: string) => {
-        if (step === at) void node.kill().then(killed.resolve, killed.reject);
+        if (step === at) killed = node.kill();
       };
       await expect(run({ snapshot: "killed" }, { onStep })).rejects.toThrow(/spored/);
-      await killed.promise;
+      expect(killed, `no step was ${at}`).toBeDefined();
+      await killed;
       await node.reconnect();
       expect([...(await traces(node.home)), ...(await processes())]).toEqual([]);
       expect(await standInsFor(foreign)).toEqual([]);

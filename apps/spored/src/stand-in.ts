@@ -4,6 +4,7 @@ import { SporeletError } from "@sporelet/errors";
 import type { BuildEvent as StepEvent } from "@sporelet/snapshot-builder";
 import { type Lease, type StoredSnapshot, standsInFor } from "@sporelet/store";
 import { buildNetwork } from "./build-network.ts";
+import { loadBuilder } from "./builder.ts";
 import type { CallTime } from "./call-time.ts";
 import { type GateHost, type Refusal, refused, whyNotResumable } from "./gate.ts";
 import { gateHost } from "./gate-host.ts";
@@ -112,8 +113,7 @@ async function make(
   { reference, snapshot, refusal }: Refused,
   { onEvent, signal }: { onEvent: (event: StepEvent) => void; signal: AbortSignal },
 ): Promise<StoredSnapshot> {
-  // Loaded when it is needed, as for builds.
-  const { bootAndFreeze } = await import("@sporelet/snapshot-builder");
+  const { bootAndFreeze } = await loadBuilder();
   const { store, vmm, runtimeDirectory } = node;
   const { kernel, initramfs } = snapshot.files;
   const probe = await (kernel && initramfs ? node.probes.best({ kernel, initramfs }) : node.probes.get());
