@@ -12,6 +12,7 @@ import { openFrame } from "./frame.ts";
 import { parseIndex, readIndex } from "./index-tail.ts";
 import { materialize } from "./materialize.ts";
 import { contentOf, imageShapes, pageBytes, runsOf, writeSparse } from "./testing/images.ts";
+import { applyNaively } from "./testing/naive-reader.ts";
 import type { PageRun } from "./types.ts";
 
 describe("a chain of blobs", () => {
@@ -57,6 +58,10 @@ describe("a chain of blobs", () => {
         const target = `${place}.flat`;
         await materialize({ blobs, target });
         expect((await readFile(target)).equals(content)).toBe(true);
+
+        // Another implementation would make the same of it.
+        const bytes = await Promise.all(blobs.map(({ path }) => readFile(path)));
+        expect(applyNaively(bytes).equals(content)).toBe(true);
 
         const flat = flatten(blobs.map(({ index }) => index));
         expect(flat.dataBytes).toBe((await digestOf(target)).table.usedBytes + padding(content));

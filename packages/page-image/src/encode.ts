@@ -1,17 +1,16 @@
 import { createHash } from "node:crypto";
 import { type FileHandle, open, rm } from "node:fs/promises";
 import { SporeletError } from "@sporelet/errors";
-import { nonZeroRuns, pageBytes, sha256, zstdCompressor } from "@sporelet/host";
+import { pageBytes, sha256, zstdCompressor } from "@sporelet/host";
 import type { BlobFrame, IndexRef } from "./blob-index.ts";
-import { differingPages } from "./differing-pages.ts";
-import { limits, pagesIn } from "./format.ts";
-import { FrameBuilder, type RawFrame } from "./frame-builder.ts";
+import { planEncoding } from "./encode-plan.ts";
+import { limits } from "./format.ts";
+import type { RawFrame } from "./frame-builder.ts";
 import { encodeTail } from "./index-tail.ts";
 import { mapInOrder } from "./ordered.ts";
 import { Pool } from "./pool.ts";
-import { readRuns } from "./read-runs.ts";
-import { appendPages, countPages, intersectRuns, normalizeRuns, subtractRuns } from "./runs.ts";
-import { storedPages } from "./sparse.ts";
+import { rawFrames } from "./raw-frames.ts";
+import { countPages, normalizeRuns } from "./runs.ts";
 import type { Digest, PageRun } from "./types.ts";
 
 export interface EncodeOptions {
@@ -99,11 +98,13 @@ async function encode(
 ): Promise<EncodedBlob> {
   const { signal } = options;
   const { size: imageBytes } = await from.stat();
-  const plan = await planOf(from, options, imageBytes);
+  const plan = await planEncoding(from, imageBytes, options);
   const totalBytes = (countPages(plan.hot) + countPages(plan.cold)) * pageBytes;
   const level = options.level ?? (plan.delta && totalBytes <= smallDeltaBytes ? 6 : 3);
   const zeros = [...plan.zeros];
-  const onZero = (run: PageRun) => zeros.push(run);
+  const onZero = (run: PageRun) => {
+    if (plan.delta) zeros.push(run);
+  };
 
   const frames: BlobFrame[] = [];
   const hash = createHash("sha256");
@@ -141,109 +142,13 @@ async function encode(
   const hotFrames = frames.length;
   await write(rawFrames(from, plan.cold, buffers, onZero, signal));
 
-  const zeroRuns = plan.delta ? normalizeRuns(zeros) : [];
+  const zeroRuns = normalizeRuns(zeros);
   const zeroBytes = countPages(zeroRuns) * pageBytes;
   const { tail, ref } = encodeTail({ imageBytes, frames, hotFrames, zeroRuns, dataBytes, zeroBytes });
   hash.update(tail);
   await writeAt(to, tail, offset);
   const digest: Digest = `sha256:${hash.digest("hex")}`;
   return { digest, sizeBytes: offset + tail.length, index: ref, dataBytes, zeroBytes, imageBytes };
-}
-
-interface Plan {
-  /** Whether there is a base: pages that became zero have to be said. */
-  delta: boolean;
-  /** Pages to encode, unless they are found to be zero; `hot` in the order in which they are wanted. */
-  hot: PageRun[];
-  cold: PageRun[];
-  /** Pages that are known to be zero. */
-  zeros: PageRun[];
-}
-
-async function planOf(from: FileHandle, options: EncodeOptions, imageBytes: number): Promise<Plan> {
-  const { image, base, changed, signal } = options;
-  const whole = [{ page: 0, count: pagesIn(imageBytes) }];
-  const stored = intersectRuns(await storedPages(from), whole);
-  let wanted = stored;
-  let zeros: PageRun[] = [];
-  const delta = base !== undefined || changed !== undefined;
-  if (delta) {
-    const differing =
-      base === undefined
-        ? intersectRuns(normalizeRuns(changed ?? []), whole)
-        : await differingPages(image, base, { within: changed, signal });
-    wanted = intersectRuns(differing, stored);
-    zeros = subtractRuns(differing, stored);
-  }
-  const { hot, all } = hotPages(options.first ?? [], wanted);
-  return { delta, hot, cold: subtractRuns(wanted, all), zeros };
-}
-
-/** The wanted pages of a list that has an order of its own: in that order, and (`all`) ascending. */
-function hotPages(first: readonly PageRun[], wanted: readonly PageRun[]): { hot: PageRun[]; all: PageRun[] } {
-  const all = intersectRuns(normalizeRuns(first), wanted);
-  const ascending = first.every((run, i) => i === 0 || run.page >= endOf(first[i - 1]));
-  if (ascending) return { hot: all, all };
-  const seen = new Set<number>();
-  const hot: PageRun[] = [];
-  // Page by page: the working set of a resume has thousands of pages, not millions.
-  for (const run of first) {
-    for (const { page, count } of intersectRuns([run], within(wanted, run))) {
-      for (let at = page; at < page + count; at++) {
-        if (seen.has(at)) continue;
-        seen.add(at);
-        const last = hot.at(-1);
-        if (last !== undefined && endOf(last) === at) last.count++;
-        else hot.push({ page: at, count: 1 });
-      }
-    }
-  }
-  return { hot, all };
-}
-
-function endOf(run: PageRun | undefined): number {
-  return run === undefined ? 0 : run.page + run.count;
-}
-
-/** The part of a list, found by bisection, that can meet a run. */
-function within(runs: readonly PageRun[], { page, count }: PageRun): readonly PageRun[] {
-  let low = 0;
-  for (let high = runs.length; low < high; ) {
-    const middle = (low + high) >>> 1;
-    if (endOf(runs[middle]) > page) high = middle;
-    else low = middle + 1;
-  }
-  let end = low;
-  while ((runs[end]?.page ?? Number.POSITIVE_INFINITY) < page + count) end++;
-  return runs.slice(low, end);
-}
-
-/** The pages of runs that are not zero, in frames. */
-async function* rawFrames(
-  handle: FileHandle,
-  runs: readonly PageRun[],
-  buffers: Pool<Buffer>,
-  onZero: (run: PageRun) => void,
-  signal: AbortSignal | undefined,
-): AsyncGenerator<RawFrame> {
-  const builder = new FrameBuilder(buffers);
-  for await (const block of readRuns(handle, runs, signal)) {
-    for (const { page, count, buffer, at } of block) {
-      const found: PageRun[] = [];
-      for (const { offset, length } of nonZeroRuns(buffer.subarray(at, at + count * pageBytes))) {
-        appendPages(found, page + offset / pageBytes, length / pageBytes);
-        for (let done = 0; done < length; ) {
-          const rest = (length - done) / pageBytes;
-          done +=
-            builder.add(page + (offset + done) / pageBytes, rest, buffer, at + offset + done) * pageBytes;
-          if (builder.isFull) yield builder.take() as RawFrame;
-        }
-      }
-      for (const run of subtractRuns([{ page, count }], found)) onZero(run);
-    }
-  }
-  const last = builder.take();
-  if (last !== undefined) yield last;
 }
 
 async function writeAt(to: FileHandle, bytes: Buffer, position: number): Promise<void> {
