@@ -22,6 +22,9 @@ const level = 19;
 const smallIndexBytes = 256 * 1024;
 
 const smallestTailBytes = skippableHeadBytes + footerBytes;
+/** The largest `sizeBytes` of an index; what claims more need not be fetched. */
+export const largestIndexBytes = smallestTailBytes + limits.indexBytes;
+
 const operation = "read the index of";
 
 /** A blob's tail: the index and the footer, each in a frame that zstd decoders skip. */
@@ -58,6 +61,7 @@ export function encodeTail(index: BlobIndex): { tail: Buffer; ref: IndexRef } {
  */
 export function parseIndex(bytes: Buffer, ref: IndexRef, subject?: string): BlobIndex {
   const fail = corrupt(subject);
+  if (ref.sizeBytes > largestIndexBytes) throw fail(`${ref.sizeBytes} bytes are absurd for it`);
   if (bytes.length !== ref.sizeBytes) {
     throw fail(`it has ${bytes.length} bytes instead of ${ref.sizeBytes}`);
   }

@@ -5,7 +5,7 @@ export { type DigestOptions, digestOf, type ImageDigest } from "./digest.ts";
 export { type EncodedBlob, type EncodeOptions, encodeBlob } from "./encode.ts";
 export { type FlatFrame, type FlatImage, type FrameWrite, flatten } from "./flatten.ts";
 export { openFrame } from "./frame.ts";
-export { parseIndex, readIndex } from "./index-tail.ts";
+export { largestIndexBytes, parseIndex, readIndex } from "./index-tail.ts";
 export { type MaterializeOptions, materialize, writeFrame } from "./materialize.ts";
 export { countPages, intersectRuns, normalizeRuns, subtractRuns, uniteRuns } from "./runs.ts";
 export type { Digest, PageRun } from "./types.ts";
