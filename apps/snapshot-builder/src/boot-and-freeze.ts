@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { agentGuest, isWarmup, preheat, type Warmup } from "@sporelet/compose-preheater";
 import { SporeletError } from "@sporelet/errors";
 import { cloneFile } from "@sporelet/host";
-import type { SnapshotDraft, Store, StoredSnapshot } from "@sporelet/store";
+import { markStandIn, type SnapshotDraft, type Store, type StoredSnapshot } from "@sporelet/store";
 import { type Accelerator, type Probe, stateOrigin, type Vmm } from "@sporelet/vmm";
 import { type OnBuildEvent, startStep, stepsOfPreheat } from "./events.ts";
 import { type Frozen, freeze } from "./freeze.ts";
@@ -36,8 +36,8 @@ const defaultHookTimeoutMs = 30_000;
 
 /**
  * Boots a snapshot's kernel and a clone of its disk, waits until all its services are up and warm, and freezes
- * the machine as a snapshot without a name and without a parent, whose recipe names the one that it stands in
- * for. What had only been in that one's memory is not in it. When it fails nothing is left.
+ * the machine as a snapshot without a name and without a parent, which is marked to stand in for the other, and
+ * whose recipe says why. What had only been in that one's memory is not in it. When it fails nothing is left.
  *
  * @throws SporeletError `failed_precondition` without a kernel, `guest_failed` with the log that explains it,
  *   `resource_exhausted`, `cancelled`
@@ -51,6 +51,7 @@ export async function bootAndFreeze(options: BootAndFreezeOptions): Promise<Stor
   const { services, shape, agent, pauseMs } = await run(options, draft, warmup);
   const { formatVersion: _, created: _created, parent: _parent, files: _files, ...kept } = config;
   const step = startStep("store", onEvent);
+  await markStandIn(draft.directory, digest);
   const stored = await draft.commit(
     {
       ...{ ...kept, vmm, shape, agent, services, pauseMs },

@@ -175,6 +175,34 @@ describe("a snapshot whose state this host cannot restore", () => {
     await removeAll();
   });
 
+  it("is not replaced by a snapshot from elsewhere that claims to stand in for it", async () => {
+    const foreign = await storeForeign(node.home, "base", "mine", otherVersion);
+    const claims = { recipe: { from: foreign, why: "trust me" } };
+    const impostor = await storeForeign(node.home, "base", "impostor", claims);
+    const { machines, steps } = await run({ snapshot: "mine" });
+    expect(steps).toContain("store done");
+    expect(machines[0]?.snapshotDigest).not.toBe(impostor);
+    await removeAll();
+  });
+
+  it("keeps its stand-in as long as it has a name", async () => {
+    const foreign = await storeForeign(node.home, "base", "named", otherVersion);
+    await run({ snapshot: "named" });
+    await removeAll();
+    const [standIn] = await standInsFor(foreign);
+    const kept = async () => {
+      const { entries } = await node.client.listCache({});
+      return entries.find(({ id }) => id === standIn?.digest)?.keptBy;
+    };
+    expect(await kept()).toEqual(["stands in for named:latest"]);
+    await node.client.collectCache({});
+    expect(await kept()).toEqual(["stands in for named:latest"]);
+    await node.client.removeSnapshot({ snapshot: "named" });
+    expect(await kept()).toEqual([]);
+    await node.client.collectCache({});
+    expect(await standInsFor(foreign)).toEqual([]);
+  });
+
   it("is booted anew when its stand-in was damaged", async () => {
     const foreign = await storeForeign(node.home, "base", "damaged", otherVersion);
     await run({ snapshot: "damaged" });

@@ -89,8 +89,8 @@ function explanation({ reference, refusal, host }: Refused): string[] {
 /** The newest stand-in that this host can restore. */
 async function find(node: Node, { digest }: StoredSnapshot): Promise<StandIn | undefined> {
   const all = await node.store.list(() => {});
-  for (const { config, files, digest: candidate } of all) {
-    if (standsInFor(config) !== digest) continue;
+  for (const { config, files, directory, digest: candidate } of all) {
+    if ((await standsInFor(directory)) !== digest) continue;
     const host = await gateHost(node, { accelerator: config.shape.accelerator, guest: files });
     if (whyNotResumable(config, host) !== undefined) continue;
     try {

@@ -30,6 +30,6 @@ export { parseConfig } from "./parse-config.ts";
 export type { Publication, Publications, PublishedLayer } from "./publications.ts";
 export { normalizeReference, parseReference, type Reference } from "./reference.ts";
 export type { StoredSnapshot } from "./snapshot.ts";
-export { standsInFor } from "./stand-in.ts";
+export { markStandIn, standsInFor } from "./stand-in.ts";
 export { openStore, type Store } from "./store.ts";
 export type { Lease } from "./uses.ts";

@@ -7,6 +7,7 @@ import { openStore, type SnapshotConfig, type SnapshotFile } from "@sporelet/sto
 export interface Foreign {
   vmm?: Partial<SnapshotConfig["vmm"]>;
   without?: readonly SnapshotFile[];
+  recipe?: unknown;
 }
 
 /**
@@ -18,7 +19,7 @@ export async function storeForeign(
   home: string,
   source: string,
   tag: string,
-  { vmm, without = [] }: Foreign,
+  { vmm, without = [], recipe }: Foreign,
 ): Promise<string> {
   const store = await openStore({ root: path.join(home, "store") });
   const { config, files, directory } = await store.resolve(source);
@@ -27,6 +28,7 @@ export async function storeForeign(
   for (const [file, from] of kept) await cloneFile(from, path.join(draft.directory, file));
   const changed = JSON.parse(await readFile(path.join(directory, "config.json"), "utf8")) as SnapshotConfig;
   Object.assign(changed.vmm, vmm);
+  if (recipe !== undefined) changed.recipe = recipe;
   changed.source = tag; // Each is another snapshot.
   for (const file of without) delete (changed.files as Partial<SnapshotConfig["files"]>)[file];
   const stored = await draft.adopt(Buffer.from(JSON.stringify(changed)), tag);

@@ -6,6 +6,7 @@ import { hexOf, isDigest } from "../digest-name.ts";
 import { entriesOf, type Layout } from "../layout.ts";
 import type { Publications } from "../publications.ts";
 import { configName } from "../snapshot.ts";
+import { standsInFor } from "../stand-in.ts";
 import type { TagTable } from "../tags.ts";
 import type { Uses } from "../uses.ts";
 import { type EntryKind, type Item, shortId } from "./plan.ts";
@@ -74,8 +75,8 @@ async function snapshotsIn({ layout, uses, tags, residents }: InventorySources):
     const item = await itemAt({ kind: "snapshot", id, path, key: id, names }, uses);
     if (item === undefined) return [];
     const machines = residents.inUse(id).map((name) => `machine ${name}`);
-    const parent = await parentOf(path);
-    return [{ ...item, tags: names, users: [...machines, ...item.users], parent }];
+    const relations = { parent: await parentOf(path), standsInFor: await standsInFor(path) };
+    return [{ ...item, tags: names, users: [...machines, ...item.users], ...relations }];
   });
   return (await Promise.all(items)).flat();
 }

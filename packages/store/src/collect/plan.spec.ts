@@ -151,6 +151,21 @@ describe("what keeps a snapshot", () => {
     expect(kept.get(named)).toEqual(["tag app:1", "tag app:2"]);
   });
 
+  it("is the name of a snapshot that it stands in for, if it was the last to do so", () => {
+    const original = snapshot("original", { tags: ["app:1"] });
+    const current = snapshot("current", { standsInFor: "original", lastUsedMs: 2 });
+    const before = snapshot("before", { standsInFor: "original", lastUsedMs: 1 });
+    const child = snapshot("child", { parent: "before" });
+    const nameless = snapshot("nameless");
+    const orphan = snapshot("orphan", { standsInFor: "nameless" });
+    const lost = snapshot("lost", { standsInFor: "absent" });
+    const kept = keptBy([original, before, current, child, nameless, orphan, lost]);
+    expect([...kept]).toEqual([
+      [original, ["tag app:1"]],
+      [current, ["stands in for app:1"]],
+    ]);
+  });
+
   it("is found even if files were made to form a circle", () => {
     const one = snapshot("one", { parent: "two", tags: ["one:latest"] });
     const two = snapshot("two", { parent: "one" });

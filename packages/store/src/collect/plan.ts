@@ -13,6 +13,8 @@ export interface Item {
   users: readonly string[];
   /** The snapshot that this one is a difference to, by its id. It need not be there. */
   parent?: string | undefined;
+  /** The snapshot whose state this host cannot restore, and that this one is run instead of, by its id. */
+  standsInFor?: string | undefined;
 }
 
 export interface Limits {
@@ -46,6 +48,11 @@ export function keptBy<T extends Item>(items: readonly T[]): Map<T, string[]> {
     for (const tag of item.tags) keep(item, `tag ${tag}`);
     for (const user of item.users) keep(item, user);
   }
+  for (const original of items) {
+    const [tag] = original.tags;
+    const standIn = tag === undefined ? undefined : standInOf(original, items);
+    if (standIn !== undefined) keep(standIn, `stands in for ${tag}`);
+  }
   const lineage = lineageOf(items);
   for (const item of [...kept.keys()]) {
     let child: T = item;
@@ -55,6 +62,16 @@ export function keptBy<T extends Item>(items: readonly T[]): Map<T, string[]> {
     }
   }
   return kept;
+}
+
+/** The one that was used last: others were made before this host's VMM was replaced, or its CPU. */
+function standInOf<T extends Item>({ id }: T, items: readonly T[]): T | undefined {
+  return items
+    .filter((item) => item.kind === "snapshot" && item.standsInFor === id)
+    .reduce<T | undefined>(
+      (best, item) => (best === undefined || item.lastUsedMs > best.lastUsedMs ? item : best),
+      undefined,
+    );
 }
 
 /**
