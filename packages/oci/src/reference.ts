@@ -78,8 +78,3 @@ export function isRegistry(text: string): boolean {
 export function isTag(text: string): boolean {
   return tagPattern.test(text);
 }
-
-/** Whether a path is a repository's name, as the distribution specification has it. */
-export function isRepository(text: string): boolean {
-  return repositoryPattern.test(text) && text.length < longestName;
-}

@@ -6,11 +6,11 @@ import { annotationNames, mediaTypes } from "../media-types.ts";
 import { artifactLimits } from "./limits.ts";
 
 /** Files that travel as a chain of page-image blobs. */
-export const pageImageFiles = ["memory", "disk"] as const;
+const pageImageFiles = ["memory", "disk"] as const;
 export type PageImageFile = (typeof pageImageFiles)[number];
 
 /** Files that travel as one zstd stream each, in the order that they have in the manifest. */
-export const wholeFiles = ["vmstate", "workingset", "kernel", "initramfs"] as const;
+const wholeFiles = ["vmstate", "workingset", "kernel", "initramfs"] as const;
 export type WholeFile = (typeof wholeFiles)[number];
 
 /** One step of the chain of `memory` or `disk`. */

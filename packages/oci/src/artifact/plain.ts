@@ -32,7 +32,7 @@ export function readPlainArtifact(manifest: JsonObject, context: ReadContext): P
 }
 
 /** Whether a text can be used as the name of a file in a directory and can never lead out of it. */
-export function isFileName(text: string): boolean {
+function isFileName(text: string): boolean {
   if (text === "" || text === "." || text === ".." || Buffer.byteLength(text) > longestTitleBytes)
     return false;
   // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is refused

@@ -19,7 +19,10 @@ export interface RepositoryContext {
 }
 
 /** What a verb fills in itself. */
-export type Call = Omit<TransportRequest, "target" | "context" | "signal" | "scopes">;
+type Call = Omit<TransportRequest, "target" | "context" | "signal" | "scopes"> & {
+  /** In place of the operation's. */
+  signal?: AbortSignal | undefined;
+};
 
 /** One operation on a repository: its name, its attempts, its caller's signal. */
 export interface Operation {
@@ -45,7 +48,8 @@ export function operationOn(
   const { operation, subject, scopes, signal } = options;
   const context = { operation, subject };
   const attempts = createAttempts({ policy: settings.retries, context, signal, onRetry: settings.onRetry });
-  const once = (call: Call) => transport.send({ ...call, target, scopes, context, signal });
+  const once = (call: Call) =>
+    transport.send({ ...call, target, scopes, context, signal: call.signal ?? signal });
   return { context, attempts, signal, once, send: (call) => attempts.run(() => once(call)) };
 }
 

@@ -68,6 +68,24 @@ describe.each(registries)("a client of $kind", ({ whyNot, start }) => {
     }
   });
 
+  using("keeps track of what refers to a manifest", async (client, address) => {
+    const repository = client.repository(address, "team/hello");
+    const index = (rest: object) =>
+      canonicalJson({ schemaVersion: 2, mediaType: mediaTypes.index, manifests: [], ...rest });
+    const subject = await repository.pushManifest(index({}), mediaTypes.index, "v1");
+    expect(await repository.referrers(subject.digest)).toEqual([]);
+    const artifactType = "application/vnd.example.signature.v1";
+    for (const by of ["one", "two", "one"]) {
+      const bytes = index({ subject, artifactType, annotations: { by } });
+      await repository.pushManifest(bytes, mediaTypes.index, sha256(bytes));
+    }
+    const found = await repository.referrers(subject.digest);
+    expect(found.map(({ artifactType, annotations }) => ({ artifactType, ...annotations }))).toEqual([
+      { artifactType, by: "one" },
+      { artifactType, by: "two" },
+    ]);
+  });
+
   using("says what is missing", async (client, address) => {
     const missing = { code: "not_found", subject: `${address}/nothing:v1` };
     const repository = client.repository(address, "nothing");

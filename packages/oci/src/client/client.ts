@@ -7,9 +7,10 @@ import { hasBlob, mountBlob } from "./blobs.ts";
 import type { RepositoryContext } from "./call.ts";
 import { createDispatchers } from "./dispatchers.ts";
 import { endpointOf } from "./endpoint.ts";
-import { pushManifest, readManifest, resolveManifest } from "./manifests.ts";
+import { readManifest, resolveManifest } from "./manifests.ts";
 import { type RegistryClientOptions, settingsOf } from "./options.ts";
 import { readBlob, type StreamOptions, streamBlob } from "./read.ts";
+import { listReferrers, pushWithSubject } from "./referrers.ts";
 import { createAttempts } from "./retry.ts";
 import { createTransport } from "./transport.ts";
 
@@ -74,13 +75,18 @@ export interface Repository {
   mountBlob(digest: Digest, fromRepository: string, signal?: AbortSignal): Promise<boolean>;
   /** Sends a blob unless the registry has it. */
   pushBlob(source: BlobSource, options?: PushOptions): Promise<"exists" | "pushed">;
-  /** Sends a manifest or index. The blobs and manifests that it names have to be there. */
+  /**
+   * Sends a manifest or index. The blobs and manifests that it names have to be there. What its `subject` is, is
+   * noted in a tag `sha256-…` where the registry does not keep track of that itself.
+   */
   pushManifest(
     bytes: Buffer,
     mediaType: string,
     tagOrDigest: string,
     signal?: AbortSignal,
   ): Promise<Descriptor>;
+  /** Manifests whose `subject` is this one. */
+  referrers(digest: Digest, signal?: AbortSignal): Promise<Descriptor[]>;
 }
 
 /**
@@ -151,8 +157,8 @@ function repositoryOf(context: RepositoryContext): Repository {
     streamBlob: (descriptor, options = {}) => streamBlob(context, descriptor, options),
     mountBlob: (digest, fromRepository, signal) => mountBlob(context, digest, fromRepository, signal),
     pushBlob: (source, options = {}) => pushBlob(context, source, options),
-    async pushManifest(bytes, mediaType, tagOrDigest, signal) {
-      return (await pushManifest(context, bytes, mediaType, tagOrDigest, signal)).descriptor;
-    },
+    pushManifest: (bytes, mediaType, tagOrDigest, signal) =>
+      pushWithSubject(context, bytes, mediaType, tagOrDigest, signal),
+    referrers: (digest, signal) => listReferrers(context, digest, signal),
   };
 }

@@ -47,7 +47,7 @@ export function refused(
 }
 
 /** The codes of a registry's error body (distribution-spec 1.1, "Error Codes"). */
-export function errorCodesOf(body: string): string[] {
+function errorCodesOf(body: string): string[] {
   return errorsOf(body).flatMap(({ code }) => (typeof code === "string" ? [code] : []));
 }
 
@@ -79,6 +79,9 @@ function hintFor(status: number, body: string, registry: string): string | undef
   if (status === 400 && body.includes("HTTP request to an HTTPS server")) {
     return "the registry speaks HTTPS: do not ask for plain HTTP";
   }
+  if (status === 404 && errorCodesOf(body).includes("NAME_UNKNOWN")) {
+    return "some registries want a repository to be created before anything is pushed to it";
+  }
   if (status === 429) return "the registry limits how often it is asked; try again later";
   return undefined;
 }
@@ -86,7 +89,9 @@ function hintFor(status: number, body: string, registry: string): string | undef
 const certificateProblem = /CERT|SELF_SIGNED|UNABLE_TO_(VERIFY|GET)_/;
 const notTls = /ERR_SSL_WRONG_VERSION_NUMBER|ERR_SSL_PACKET_LENGTH_TOO_LONG|ERR_SSL_HTTP_REQUEST|EPROTO/;
 /** Failures that another attempt will not change. */
-const lasting = /ENOTFOUND|EACCES|EPERM|UND_ERR_INVALID_ARG/;
+const lasting = /ENOTFOUND|EACCES|EPERM|UND_ERR_INVALID_ARG|UND_ERR_DESTROYED|UND_ERR_CLOSED/;
+/** What undici says when CONNECT was refused. */
+const proxyRefused = /^Proxy response \((4\d\d)\)/;
 
 /** An exchange that failed before there was an answer, or amid it. */
 export function disconnected(cause: unknown, url: URL, context: OperationContext): SporeletError | Transient {
@@ -104,6 +109,17 @@ export function disconnected(cause: unknown, url: URL, context: OperationContext
       ...options,
       reason: `the certificate of ${url.host} is not trusted (${reason})`,
       hint: "give the certificate of its authority with --ca-file",
+    });
+  }
+  const proxyStatus = proxyRefused.exec(reason)?.[1];
+  if (proxyStatus !== undefined) {
+    return new SporeletError({
+      ...options,
+      reason: `the proxy answered ${proxyStatus} when it was asked for ${url.host}`,
+      hint:
+        proxyStatus === "407"
+          ? "put name and password into its address: http://NAME:PASSWORD@HOST"
+          : undefined,
     });
   }
   const error = new SporeletError({ ...options, reason: `${url.host}: ${reason}` });
@@ -129,4 +145,6 @@ const reasons: Readonly<Record<string, string>> = {
   ETIMEDOUT: "the connection timed out",
   UND_ERR_CONNECT_TIMEOUT: "no connection came about in time",
   UND_ERR_SOCKET: "the connection was closed",
+  UND_ERR_DESTROYED: "the client was closed meanwhile",
+  UND_ERR_CLOSED: "the client was closed meanwhile",
 };

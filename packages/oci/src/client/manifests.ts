@@ -126,7 +126,10 @@ async function explained<T>(
 
 async function wholeBody(answer: Answer, maxBytes: number, context: OperationContext): Promise<Buffer> {
   const expected = Number(answer.header("content-length") ?? Number.NaN);
-  if (expected > maxBytes) throw tooLarge(context, maxBytes);
+  if (expected > maxBytes) {
+    void answer.discard();
+    throw tooLarge(context, maxBytes);
+  }
   const parts: Buffer[] = [];
   let size = 0;
   for await (const chunk of answer.body()) {

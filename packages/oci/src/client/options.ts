@@ -18,8 +18,14 @@ export interface RegistryClientOptions {
   idleTimeoutMs?: number | undefined;
   /** How long a registry may think after it got the last byte of a blob: it hashes or moves it. Default: 5 min. */
   commitTimeoutMs?: number | undefined;
-  /** Bytes that one PATCH of an upload carries; what a dropped connection costs at most. Default: 16 MiB. */
+  /** Bytes that one PATCH of an upload carries; what a dropped connection costs at most. Default: 32 MiB. */
   chunkBytes?: number | undefined;
+  /**
+   * How long a push that is cancelled may go on, to end the chunk that is under way: an upload can be continued
+   * from the end of a chunk everywhere, from the middle of one at few registries. Only where sessions are kept.
+   * Default: 2 s.
+   */
+  lastChunkTimeoutMs?: number | undefined;
   /** Blobs up to this size are sent with one PUT. Default: 1 MiB. */
   singlePutBytes?: number | undefined;
   /** Told of every attempt that failed and is to be repeated: why, and what else is known. */
@@ -65,6 +71,7 @@ export interface ClientSettings {
   commitTimeoutMs: number;
   chunkBytes: number;
   singlePutBytes: number;
+  lastChunkTimeoutMs: number;
   retries: RetryPolicy;
   onRetry: (why: string, event: RetryEvent) => void;
 }
@@ -75,8 +82,10 @@ export function settingsOf(options: RegistryClientOptions): ClientSettings {
     plainHttp: options.plainHttp ?? false,
     idleTimeoutMs: options.idleTimeoutMs ?? 30_000,
     commitTimeoutMs: options.commitTimeoutMs ?? 300_000,
-    chunkBytes: options.chunkBytes ?? 16 * 1024 * 1024,
+    // bench on loopback with docker-registry: 16 MiB cost 20 % more time than one PUT of everything, 64 MiB nothing.
+    chunkBytes: options.chunkBytes ?? 32 * 1024 * 1024,
     singlePutBytes: options.singlePutBytes ?? 1024 * 1024,
+    lastChunkTimeoutMs: options.lastChunkTimeoutMs ?? 2000,
     onRetry: options.onRetry ?? (() => undefined),
     retries: {
       attempts: 6,

@@ -98,8 +98,8 @@ export function createTransport(options: {
             : `${request.target.registry} answers a ${request.method} with a redirect (${answer.status})`;
         throw new SporeletError({ ...context, code: "unavailable", reason });
       }
-      const url = follow(answer.header("location"), answer.url, settings.plainHttp, context);
       await answer.discard();
+      const url = follow(answer.header("location"), answer.url, settings.plainHttp, context);
       const home = url.origin === request.target.endpoint.origin && answer.url.origin === url.origin;
       answer = home ? await askRegistry({ ...request, url }) : await ask(request, url, undefined);
     }

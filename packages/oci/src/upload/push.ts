@@ -50,18 +50,23 @@ export async function pushBlob(
     scopes: [pushScope(repository)],
     signal,
   });
-  const push: Push = { repository, operation, source, onProgress };
+  using patience = abortedLater(
+    options.sessions === undefined ? 0 : repository.settings.lastChunkTimeoutMs,
+    signal,
+  );
+  const push: Push = { repository, operation, source, onProgress, chunkSignal: patience.signal };
   if (source.size <= repository.settings.singlePutBytes) {
     await operation.attempts.run(async () => commit(push, await open(push), true));
     onProgress(source.size);
     return "pushed";
   }
-  return pushChunks(push, sessions);
+  return await pushChunks(push, sessions);
 }
 
 /** Chunk by chunk, each of which is a point from which the upload can be continued. */
 async function pushChunks(push: Push, sessions: StoredSession): Promise<"exists" | "pushed"> {
   const { operation, source, repository, onProgress } = push;
+  const { signal } = operation;
   let session = await sessions.read();
   // Counted for the whole blob: a registry that always forgets is not fed for ever.
   let losses = 0;
@@ -75,6 +80,7 @@ async function pushChunks(push: Push, sessions: StoredSession): Promise<"exists"
         await sessions.write(session);
         operation.attempts.progressed();
         onProgress(session.offset);
+        signal?.throwIfAborted();
       }
       await commit(push, session, false);
       await sessions.forget();
@@ -95,6 +101,27 @@ async function pushChunks(push: Push, sessions: StoredSession): Promise<"exists"
       await operation.attempts.failed(failure);
     }
   }
+}
+
+/** A signal that follows another one some time later. */
+function abortedLater(
+  delayMs: number,
+  signal: AbortSignal | undefined,
+): Disposable & { signal: AbortSignal | undefined } {
+  if (signal === undefined || delayMs === 0) return { signal, [Symbol.dispose]: () => undefined };
+  const controller = new AbortController();
+  let timer: NodeJS.Timeout | undefined;
+  const onAbort = () => {
+    timer = setTimeout(() => controller.abort(signal.reason), delayMs);
+  };
+  signal.addEventListener("abort", onAbort, { once: true });
+  return {
+    signal: controller.signal,
+    [Symbol.dispose]() {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", onAbort);
+    },
+  };
 }
 
 interface StoredSession {

@@ -36,6 +36,8 @@ export interface Push {
   operation: Operation;
   source: BlobSource;
   onProgress: (sentBytes: number) => void;
+  /** Ends a chunk that is under way. */
+  chunkSignal: AbortSignal | undefined;
 }
 
 /** The registry does not know the upload any more: all that was sent is lost. */
@@ -91,6 +93,9 @@ export async function sendChunk(push: Push, session: Session): Promise<Session> 
     },
     body: { size, open: () => bytesOf(push, offset, size) },
     expect: [202, 201, 204, 400, 404, 410, 416],
+    // The last bytes have left this process, but a slow link takes its time to carry them.
+    answerTimeoutMs: repository.settings.commitTimeoutMs,
+    signal: push.chunkSignal,
   });
   if (answer.status === 416) {
     // The registry has another offset than we thought, and tells when it is asked.

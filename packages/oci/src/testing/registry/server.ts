@@ -13,7 +13,7 @@ import type { TestCertificate } from "../certificate.ts";
 import { createAuth, type TestAuth } from "./auth.ts";
 import { content, getBlob } from "./blobs.ts";
 import { createFaults, type Fault, type Faults, type RecordedRequest } from "./faults.ts";
-import { handleManifest } from "./manifests.ts";
+import { handleManifest, referrers } from "./manifests.ts";
 import { type Exchange, errorReply, exchangeOf, type Reply, send } from "./reply.ts";
 import { createState, storeBlob } from "./state.ts";
 import { beginUpload, continueUpload } from "./uploads.ts";
@@ -110,13 +110,14 @@ export async function startTestRegistry(options: TestRegistryOptions = {}): Prom
     const { pathname } = exchange.url;
     if (pathname === "/token") return auth.token(exchange);
     const [, repository, kind, rest = ""] =
-      /^\/v2\/(.+)\/(blobs\/uploads|blobs|manifests)\/(.*)$/.exec(pathname) ?? [];
+      /^\/v2\/(.+)\/(blobs\/uploads|blobs|manifests|referrers)\/(.*)$/.exec(pathname) ?? [];
     const refused = auth.check(exchange, repository);
     if (refused !== undefined) return refused;
     if (pathname === "/v2/") return { status: 200 };
     if (repository === undefined)
       return errorReply(404, "NAME_UNKNOWN", "repository name not known to registry");
     if (kind === "manifests") return handleManifest(state, repository, rest, exchange);
+    if (kind === "referrers") return referrers(state, repository, rest);
     if (kind === "blobs") return redirected(exchange, rest) ?? getBlob(state, repository, rest, exchange);
     const uploads = {
       locationBase: options.relativeLocations ? "" : `${scheme}://${address}`,
