@@ -178,10 +178,11 @@ describe("a snapshot from elsewhere", () => {
     ],
     ["with a MAC address that is more", (config) => set(config, "shape", { mac: "x,script=y" }), "corrupt"],
     [
-      "with a CPU model that is more",
-      (config) => set(config, "vmm", { cpuModel: "max -monitor" }),
+      "with a machine type that is more",
+      (config) => set(config, "vmm", { machineType: "q35,x=y" }),
       "corrupt",
     ],
+    ["with a version for terminals", (config) => set(config, "vmm", { version: "7\u001b[31m" }), "corrupt"],
     ["with a port out of range", (config) => (config.ports = [{ guest: 70_000 }]), "corrupt"],
   ])("with a config %s is refused", (_, change, code) =>
     withTwo(async (there, here) => {

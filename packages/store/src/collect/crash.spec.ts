@@ -1,0 +1,75 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import { temporaryDirectory } from "@sporelet/host/testing";
+import type { Digest } from "@sporelet/page-image";
+import { expect, it } from "vitest";
+import { openStore, type Store } from "../index.ts";
+import { addChild, addSnapshot } from "../testing/snapshot.ts";
+
+const rounds = 100;
+
+/** Starts a process that collects, and kills it after some more file system work than `patience`. */
+async function collectAndDie(root: string, patience: number): Promise<void> {
+  const program = fileURLToPath(new URL("../testing/collector.ts", import.meta.url));
+  const child = spawn(process.execPath, [program, root], { stdio: ["ignore", "pipe", "inherit"] });
+  const ended = once(child, "exit");
+  const lines = createInterface(child.stdout);
+  await once(lines, "line");
+  // An instant within a collection: turns of the event loop, which the machine's speed scales along.
+  for (let i = 0; i < patience; i++) await readFile("/proc/self/stat");
+  child.kill("SIGKILL");
+  await ended;
+}
+
+/** That all which can be seen is whole. */
+async function expectWhole(store: Store, root: string): Promise<void> {
+  const snapshots = await store.list();
+  for (const snapshot of snapshots) await store.check(snapshot);
+  const names: string[] = Object.keys(JSON.parse(await readFile(join(root, "tags.json"), "utf8")).tags);
+  for (const name of names) await store.resolve(name); // No name without a snapshot.
+  for (const hex of await readdir(join(root, "blobs"))) {
+    expect(await readFile(join(root, "blobs", hex), "utf8")).toBe(`blob sha256:${hex}`);
+  }
+  await mkdir(join(root, "cache", "rootfs"), { recursive: true });
+  for (const key of await readdir(join(root, "cache", "rootfs"))) {
+    expect(await readFile(join(root, "cache", "rootfs", key, "disk"), "utf8")).toBe(`disk ${key}`);
+  }
+}
+
+it("a process killed while it collects leaves a whole store, with all that is needed", async () => {
+  await using directory = await temporaryDirectory();
+  const root = join(directory.path, "store");
+  const store = await openStore({ root });
+  const base = await addSnapshot(store, undefined, { content: "base" });
+  const middle = await addChild(store, base, undefined, { content: "middle" });
+  const kept = await addChild(store, middle, "kept");
+  await store.publications.set(kept.digest, { layers: [], origins: ["registry.example/kept"] });
+  const partial: Digest = `sha256:${"f".repeat(64)}`;
+  await writeFile(await store.blobs.partial(partial), "some");
+  let seed = 1;
+  let interrupted = 0;
+  for (let round = 0; round < rounds; round++) {
+    seed = (seed * 48_271) % 0x7fffffff; // Park and Miller's generator: the same instants each time.
+    await collectAndDie(root, seed % 80);
+
+    const next = await openStore({ root });
+    if ((await next.sweep()).length > 0) interrupted++;
+    expect(await readdir(join(root, "tmp"))).toEqual([]);
+    await expectWhole(next, root);
+    expect(await next.resolve("kept")).toEqual(kept);
+    expect((await next.history("kept")).map(({ snapshot }) => snapshot)).toEqual([kept, middle, base]);
+    expect((await next.publications.get(kept.digest))?.origins).toEqual(["registry.example/kept"]);
+    expect(await readFile(await next.blobs.partial(partial), "utf8")).toBe("some");
+  }
+  expect(interrupted).toBeGreaterThan(0); // Some kills came in the middle of a removal.
+  // What they left goes with the next collection.
+  await store.collect({ inUse: () => [] });
+  for (const { digest, tags } of await store.list()) {
+    await store.verify(digest);
+    if (tags.length === 0) expect([base.digest, middle.digest]).toContain(digest);
+  }
+}, 240_000);
