@@ -21,6 +21,7 @@ import { buildRootfs, rootfsKey } from "./rootfs/build.ts";
 import { together } from "./together.ts";
 import { bootGuest, kernelArguments } from "./vm/guest-machine.ts";
 import type { NetworkLease } from "./vm/network.ts";
+import { type Recorder, recordWorkingSet } from "./working-set/record.ts";
 
 export interface BuildOptions {
   /** Directory or file of a project; for Layer 0 only named as the source. */
@@ -37,6 +38,8 @@ export interface BuildOptions {
   probe: Probe;
   /** Called once for each machine that has a network. */
   network: () => Promise<NetworkLease>;
+  /** Records working sets. Default: none is recorded. */
+  recorder?: Recorder | undefined;
   /** Existing directory for sockets, with a short path. */
   runtimeDirectory: string;
   signal?: AbortSignal | undefined;
@@ -102,7 +105,13 @@ async function bootAndFreezeLayer0(
     signal,
   });
   boot.done();
-  return await freeze({ guest, layer0, draft, hookTimeoutMs: 0, signal, onEvent });
+  const frozen = await freeze({ guest, layer0, draft, hookTimeoutMs: 0, signal, onEvent });
+  const { recorder, vmm, runtimeDirectory } = options;
+  await recordWorkingSet({
+    ...{ recorder, vmm, frozen, draft, network, runtimeDirectory, signal, onEvent },
+    ...{ kernelArguments: kernelArguments(layer0, 0), ports: [], warmup: [], hookTimeoutMs: 0 },
+  });
+  return frozen;
 }
 
 async function layer1Snapshot(options: BuildOptions, signal: AbortSignal): Promise<StoredSnapshot> {
@@ -124,6 +133,7 @@ async function layer1Snapshot(options: BuildOptions, signal: AbortSignal): Promi
       disk: disk.path,
       draft,
       network: options.network,
+      recorder: options.recorder,
       runtimeDirectory: options.runtimeDirectory,
       keepLogs: (texts) => keepLogs(logs, texts),
       signal,

@@ -10,6 +10,7 @@ export type StepId =
   | "up"
   | "warm"
   | "freeze"
+  | "workingset"
   | "store";
 
 export interface BuildStep {
@@ -42,6 +43,7 @@ const stepTitles: Record<StepId, string> = {
   up: "Compose up",
   warm: "Warm-up",
   freeze: "Freeze",
+  workingset: "Working set",
   store: "Store",
 };
 

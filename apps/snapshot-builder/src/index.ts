@@ -4,3 +4,4 @@ export type { BuildEvent, BuildLog, BuildStep, OnBuildEvent, StepId } from "./ev
 export { buildLayer0, type Layer0, type Layer0Options } from "./layer0/build.ts";
 export { loadProject, type Project } from "./project/load.ts";
 export type { NetworkLease } from "./vm/network.ts";
+export type { Recorder, Recording } from "./working-set/record.ts";

@@ -8,6 +8,7 @@ import type { Probe } from "@sporelet/vmm";
 import { buildNetwork } from "./build-network.ts";
 import { loadBuilder } from "./builder.ts";
 import { createEventQueue } from "./event-queue.ts";
+import { createRecorder } from "./lazy/recorder.ts";
 import { snapshotMessage } from "./messages.ts";
 import type { Node } from "./node.ts";
 import { createQueues } from "./together.ts";
@@ -82,6 +83,7 @@ async function run(node: Node, { request, tag, layer, signal, onEvent }: BuildPl
     vmm,
     probe,
     network: () => buildNetwork(node, signal),
+    recorder: createRecorder(node),
     runtimeDirectory,
     signal,
     onEvent: (event) => {

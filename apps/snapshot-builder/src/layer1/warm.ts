@@ -9,8 +9,9 @@ import { type Frozen, freeze } from "../freeze.ts";
 import type { Layer0 } from "../layer0/build.ts";
 import type { Project } from "../project/load.ts";
 import { composeCommand } from "../rootfs/content.ts";
-import { bootGuest, calling } from "../vm/guest-machine.ts";
+import { bootGuest, calling, kernelArguments } from "../vm/guest-machine.ts";
 import type { NetworkLease } from "../vm/network.ts";
+import { type Recorder, recordWorkingSet } from "../working-set/record.ts";
 import { sendProject } from "./project-files.ts";
 
 export interface WarmOptions {
@@ -22,6 +23,7 @@ export interface WarmOptions {
   disk: string;
   draft: SnapshotDraft;
   network: () => Promise<NetworkLease>;
+  recorder: Recorder | undefined;
   runtimeDirectory: string;
   /** Keeps logs of a build that failed, and says where. */
   keepLogs: (logs: Record<string, string>) => Promise<string>;
@@ -71,8 +73,13 @@ export async function warmAndFreeze(options: WarmOptions): Promise<Warmed> {
     keepLogs: options.keepLogs,
     onEvent: stepsOfPreheat(onEvent),
   });
-  return {
-    services,
-    ...(await freeze({ guest, layer0, draft, hookTimeoutMs: timeouts.hookMs, signal, onEvent })),
-  };
+  const { hookMs: hookTimeoutMs } = timeouts;
+  const frozen = await freeze({ guest, layer0, draft, hookTimeoutMs, signal, onEvent });
+  const { recorder, vmm, runtimeDirectory } = options;
+  await recordWorkingSet({
+    ...{ recorder, vmm, frozen, draft, network, warmup, hookTimeoutMs, runtimeDirectory, signal, onEvent },
+    kernelArguments: kernelArguments(layer0, frozen.shape.disks),
+    ports: project.config.ports ?? project.compose.ports,
+  });
+  return { services, ...frozen };
 }
