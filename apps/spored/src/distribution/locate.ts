@@ -45,7 +45,9 @@ export async function locate(
     const reasons = choice.refusals.map(({ reason }) => reason);
     reports.notice(
       `this host cannot restore the state of ${name}: ${[...new Set(reasons)].join("; ")}. ` +
-        "Its kernel and disk can be booted: run does that once and keeps the result",
+        (choice.bootable === undefined
+          ? "Nor can it be booted here"
+          : "Its kernel and disk can be booted: run does that once and keeps the result"),
     );
   }
   const manifest = await repository.manifest(variant.artifact.digest, { signal });

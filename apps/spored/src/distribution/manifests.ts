@@ -11,7 +11,7 @@ import {
 } from "@sporelet/oci";
 import type { Digest } from "@sporelet/page-image";
 import type { PublishedLayer, StoredSnapshot } from "@sporelet/store";
-import { requirementsOf } from "../requirements.ts";
+import { requirementsOf, sameHosts } from "../requirements.ts";
 import { descriptorOf } from "./layers.ts";
 import { storedConfig } from "./plain.ts";
 
@@ -103,10 +103,9 @@ async function otherVariants(
       hint: "choose another tag, or push without --add-variant, which replaces it",
     });
   }
-  const kind = (variant: Variant) => JSON.stringify(Object.entries(variant.requirements).sort());
   return artifact.variants.flatMap((variant) => {
     const { launcher } = variant;
-    if (kind(variant) === kind(ours) || launcher === undefined) return [];
+    if (sameHosts(variant, ours) || launcher === undefined) return [];
     const architecture = launcher.platform?.architecture ?? "amd64";
     return [{ ...variant, launcher, architecture }];
   });
