@@ -12,8 +12,10 @@ import type {
   StoredSnapshot,
 } from "@sporelet/store";
 import { type MemoryCapture, prepareCapture, stateOrigin } from "@sporelet/vmm";
+import { shapeOfMachine } from "./host-shape.ts";
 import { type LiveParts, type ManagedMachine, requireState } from "./machine.ts";
 import type { Node } from "./node.ts";
+import { requireRoomFor } from "./room.ts";
 import { together, unlessAborted } from "./together.ts";
 
 /** Hooks and trimming of a guest before a freeze, as a whole. */
@@ -52,6 +54,8 @@ export async function freezeMachine(
   options: FreezeOptions,
 ): Promise<Frozen> {
   const { operation, tag } = options;
+  // What it is compared with has to be there as a whole, if it was started while that was being fetched.
+  await node.lazy.settled(machine, AbortSignal.any([options.signal, machine.gone.signal]));
   await using made = new AsyncDisposableStack();
   const draft = made.use(await node.store.newSnapshot());
   // Until its state is taken the machine is needed; afterwards it may even end.
@@ -111,6 +115,8 @@ async function takeState(
     inherit("workingset"),
   ]);
   made.use(capture);
+  // A disk that is full would stop the guest too, as soon as it writes.
+  await requireRoomFor(draft.directory, capture.expectedBytes, { operation, subject: machine.name });
   const pauseMs = await live.agent.whileParked(
     (client) => quiesce(client, machine, parent.config.hookTimeoutMs, signal),
     () => inPause(machine, live, draft, capture, signal),
@@ -184,7 +190,7 @@ async function describe(
     parent: digest,
     source: machine.name,
     vmm,
-    shape: config.shape,
+    shape: shapeOfMachine(config.shape, machine.record),
     kernel: config.kernel,
     agent: { ...config.agent, protocol: agentProtocol },
     // The same files, so the same digests; the others are computed.

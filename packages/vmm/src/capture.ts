@@ -42,6 +42,8 @@ export interface CaptureOptions {
 
 /** Disposing of one that was not completed removes its file. */
 export interface MemoryCapture extends AsyncDisposable {
+  /** What the file may take on the disk beyond the base: what the guest has made its own so far, and some more. */
+  readonly expectedBytes: number;
   /**
    * Takes the memory as it is; the machine has to be paused and stay so until this resolves.
    * @returns how much was copied while the guest waited.
@@ -74,8 +76,9 @@ export async function prepareCapture(options: CaptureOptions): Promise<MemoryCap
       throw SporeletError.from(error, { operation: "capture the memory of", subject: machine.id });
     }
   };
-  await step(() => steps.prepare());
+  const expectedBytes = await step(() => steps.prepare());
   return {
+    expectedBytes,
     take: (stepSignal) => step(() => steps.take(stepSignal ?? signal), stepSignal),
     async complete(stepSignal) {
       const result = await step(() => steps.complete(stepSignal ?? signal), stepSignal);
@@ -96,7 +99,8 @@ export async function captureMemory(options: CaptureOptions): Promise<{ copiedBy
 }
 
 interface Steps {
-  prepare(): Promise<void>;
+  /** @returns expected bytes */
+  prepare(): Promise<number>;
   take(signal?: AbortSignal): Promise<{ copiedBytes: number }>;
   complete(signal?: AbortSignal): Promise<{ changed: Extent[] | undefined }>;
   release(): void;
@@ -115,6 +119,7 @@ function captureClone({ machine, target, base = machine.record.memory, signal }:
       const bytes = held.reduce((sum, run) => sum + run.bytes, 0);
       const expectedBytes = bytes + bytes / 8 + slackBytes;
       spool = await createMemorySpool({ expectedBytes, overflow: `${target}.spool` });
+      return expectedBytes;
     },
     async take(taking) {
       const { held, zero } = await find();
@@ -145,6 +150,7 @@ function captureBooted({ machine, target, last = false, signal }: CaptureOptions
     async prepare() {
       // A reflink has to write the file's dirty pages first: most of them now rather than in the pause.
       if (!last) await writeBack(source);
+      return 0;
     },
     async take(taking) {
       if (last) {

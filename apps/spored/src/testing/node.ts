@@ -1,4 +1,4 @@
-import { readdir, readFile } from "node:fs/promises";
+import { readdir, readFile, rm } from "node:fs/promises";
 import path from "node:path";
 import { type node as api, connectNode, locateNode, type NodeClient } from "@sporelet/api";
 import { ownerOf, runtimeDirectoryOf } from "@sporelet/host";
@@ -14,8 +14,12 @@ export interface TestNode extends AsyncDisposable {
   kill(): Promise<void>;
 }
 
-export async function startTestNode(): Promise<TestNode> {
-  const directory = await temporaryDirectory();
+/** @param parent existing directory for its home. Default: a temporary one. */
+export async function startTestNode(parent?: string): Promise<TestNode> {
+  const directory =
+    parent === undefined
+      ? await temporaryDirectory()
+      : { path: parent, [Symbol.asyncDispose]: () => rm(path.join(parent, "home"), { recursive: true }) };
   const home = path.join(directory.path, "home");
   const options = { idleExitSeconds: 0 };
   let client = await connectNode(home, options);

@@ -1,4 +1,4 @@
-import { readFile, rm, stat } from "node:fs/promises";
+import { readFile, rm, stat, writeFile } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { SporeletError } from "@sporelet/errors";
@@ -6,6 +6,7 @@ import type { Machine, MachineEnd, MachineRecord } from "../contract.ts";
 import { throwIfAborted, within } from "../wait.ts";
 import { logsOf, socketsOf } from "./command-line.ts";
 import { describeEnd } from "./explain.ts";
+import { goOnWhenThereIsRoom } from "./full-disk.ts";
 import { logTail } from "./log.ts";
 import { regionsOf } from "./maps.ts";
 import { parking } from "./parking.ts";
@@ -33,6 +34,7 @@ export function qemuMachine({ record, process, qmp, channel: firstChannel }: Qem
   let stopping: Promise<void> | undefined;
   let guestEnd: string | undefined;
   const park = parking(qmp);
+  const fullDisk = goOnWhenThereIsRoom(qmp);
 
   qmp.listen(({ event, data }) => {
     if (event === "SHUTDOWN" && data.guest === true) guestEnd = String(data.reason);
@@ -62,9 +64,11 @@ export function qemuMachine({ record, process, qmp, channel: firstChannel }: Qem
     record,
     ended,
     async pause() {
+      fullDisk.paused = true;
       await qmp.call("stop");
     },
     async unpause() {
+      fullDisk.paused = false;
       await qmp.call("cont");
     },
     async openChannel(signal) {
@@ -83,8 +87,11 @@ export function qemuMachine({ record, process, qmp, channel: firstChannel }: Qem
         // live=false: QEMU keeps its disks, so that the machine can go on (qemu: migration/savevm.c).
         await qmp.call("xen-save-devices-state", { filename: vmstate, live: false });
       } catch (error) {
+        const why = await whyNotWritable(vmstate);
         await rm(vmstate, { force: true });
-        throw error;
+        throw why === undefined
+          ? error
+          : SporeletError.from(why, { operation: "save the state of", subject: id });
       }
     },
     async memoryMap() {
@@ -142,6 +149,14 @@ export async function connectTo(
   }
   socket.on("error", () => {}); // The user of the channel sees it end.
   return socket;
+}
+
+/** QEMU's words for a full disk are many, or only "IO error": what happens to us when we write there tells. */
+async function whyNotWritable(file: string): Promise<unknown> {
+  return await writeFile(file, Buffer.alloc(64 * 1024)).then(
+    () => undefined,
+    (error: unknown) => error,
+  );
 }
 
 /** QEMU removes its sockets when it ends by itself, not when it is killed. */

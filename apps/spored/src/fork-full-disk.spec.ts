@@ -1,0 +1,122 @@
+import { rm, statfs } from "node:fs/promises";
+import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { node as api } from "@sporelet/api";
+import { runProcess } from "@sporelet/host";
+import { mountXfs, whyNoMounts } from "@sporelet/host/testing";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { forked, run, startTestNode, type TestNode, traces } from "./testing/node.ts";
+import { buildWorker, portOf, sound, verify, workerPort } from "./testing/worker.ts";
+
+const mebibyte = 1024 * 1024;
+const reason = whyNoMounts();
+
+it("freezes real guests on a full disk", (ctx) => {
+  if (reason !== undefined) ctx.skip(reason);
+});
+
+describe.runIf(reason === undefined)("a machine on a disk that is full", () => {
+  let volume: Awaited<ReturnType<typeof mountXfs>>;
+  let node: TestNode;
+  let parent: api.Machine;
+
+  beforeAll(async () => {
+    volume = await mountXfs({ sizeBytes: 2048 * mebibyte });
+    node = await startTestNode(volume.path);
+    await buildWorker(node);
+    const ports = [{ host: 0, guest: workerPort }];
+    const [machine] = await run(node.client, { snapshot: "worker", name: "parent", ports } as never);
+    if (machine === undefined) throw new Error("no machine");
+    parent = machine;
+  });
+  afterAll(async () => {
+    await node?.[Symbol.asyncDispose]();
+    await volume?.[Symbol.asyncDispose]();
+  });
+
+  /** Takes all room but so much; disposing gives it back. */
+  const fill = async (name: string, leftBytes: number): Promise<AsyncDisposable> => {
+    const file = path.join(volume.path, name);
+    let filled = 0;
+    // In ever smaller pieces: the file system keeps some room for itself, and does not say how much.
+    for (let piece = 64 * mebibyte; piece >= 65536; piece /= 4) {
+      for (;;) {
+        const { bavail, bsize } = await statfs(volume.path);
+        if (bavail * bsize - piece < leftBytes) break;
+        const argv = ["fallocate", "-o", String(filled), "-l", String(piece), file];
+        const { code } = await runProcess(argv, { operation: "fill the disk", ok: [0, 1] });
+        if (code !== 0) break;
+        filled += piece;
+      }
+    }
+    return { [Symbol.asyncDispose]: () => rm(file, { force: true }) };
+  };
+
+  /** Nothing but the parent and what there was before, and the parent works. */
+  const expectUnharmed = async (): Promise<void> => {
+    await node.client.settle({});
+    expect((await node.client.listMachines({})).machines.map(({ name }) => name)).toEqual(["parent"]);
+    const { snapshots } = await node.client.listSnapshots({});
+    expect(snapshots.flatMap(({ tags }) => tags).sort()).toEqual([
+      "base:latest",
+      "seed:latest",
+      "worker:latest",
+    ]);
+    expect(snapshots).toHaveLength(3);
+    expect((await traces(node.home)).filter((line) => !line.includes(parent.id))).toEqual([]);
+    const before = await verify(portOf(parent));
+    await sleep(100);
+    const after = await verify(portOf(parent));
+    for (const report of [before, after]) expect(report.problems).toEqual(sound);
+    expect(after.pages).toBeGreaterThan(before.pages);
+    expect(after.records).toBeGreaterThan(before.records);
+  };
+
+  it("is not even paused for what cannot fit", async () => {
+    for (const leftBytes of [mebibyte, 4 * mebibyte]) {
+      await using _filler = await fill("filler", leftBytes);
+      const full = { code: "resource_exhausted", hint: expect.stringContaining("cache gc") };
+      const diff = node.client.createSnapshot({ machine: "parent", tag: "full", diff: true });
+      await expect(diff).rejects.toMatchObject(full);
+      await expect(forked(node.client, { machine: "parent", name: "child" })).rejects.toMatchObject(full);
+    }
+    await expectUnharmed();
+  });
+
+  it("goes on when the disk fills up at any moment of a diff or a fork", async () => {
+    let refused = 0;
+    // The rest is quickly taken.
+    await using _most = await fill("most", 128 * mebibyte);
+    for (const afterMs of [0, 50, 100, 150, 200, 250, 300, 400, 500, 600, 800]) {
+      for (const operation of [
+        () => node.client.createSnapshot({ machine: "parent", tag: "full", diff: true }),
+        () => forked(node.client, { machine: "parent", name: "child" }),
+      ]) {
+        const going = operation().then(
+          () => undefined,
+          (error) => error,
+        );
+        await sleep(afterMs);
+        {
+          await using _filler = await fill("filler", 0);
+          const error = await going;
+          if (error !== undefined) {
+            refused += 1;
+
+            expect(error).toMatchObject({ code: "resource_exhausted" });
+          }
+        }
+        for (const { id, name } of (await node.client.listMachines({})).machines) {
+          if (name !== "parent") await node.client.removeMachine({ machine: id, force: true });
+        }
+        for (const { digest, tags } of (await node.client.listSnapshots({})).snapshots) {
+          if (tags.length > 0 && !tags.includes("full:latest")) continue;
+          expect((await node.client.verifySnapshot({ snapshot: digest })).verified).toBe(true);
+          await node.client.removeSnapshot({ snapshot: digest });
+        }
+        await expectUnharmed();
+      }
+    }
+    expect(refused).toBeGreaterThan(0);
+  });
+});
