@@ -10,12 +10,13 @@ import { table } from "../output/table.ts";
 import { createTransferSteps } from "../output/transfers.ts";
 import { cleanedUp } from "./cleanup.ts";
 
-/** Collects the machines of a run or a boot; after Ctrl-C it returns when spored has cleaned up. */
+/** Collects the machines of a run, a boot or a fork; after Ctrl-C it returns when spored has cleaned up. */
 export async function startedMachines(
   context: Context,
   node: NodeClient,
   title: string,
   events: AsyncIterable<node.RunEvent>,
+  onForked: (forked: node.Forked) => void = () => {},
 ): Promise<node.Machine[]> {
   using progress = createProgress(context);
   progress.waiting(title);
@@ -25,6 +26,7 @@ export async function startedMachines(
     for await (const { event } of events) {
       if (event.case === "ready") machines.push(event.value);
       else if (event.case === "notice") progress.note(event.value);
+      else if (event.case === "forked") onForked(event.value);
       else if (event.case === "transfer") showTransfer(event.value);
       else if (event.case === "step") progress.step(stepOf(event.value));
     }

@@ -4,7 +4,8 @@ import { flag, list, text, value } from "../cli/options.ts";
 import { integer, oneOf, parseDuration, parsePort } from "../cli/parse.ts";
 import { registryOptions } from "./registry-options.ts";
 
-const machineOptions = {
+/** How machines are started, whatever they are started from. */
+export const machineOptions = {
   name: text("--name <name>", "name of the machine; with -n, NAME-1, NAME-2, …"),
   publish: list(
     "-p, --publish <[host:]guest>",
