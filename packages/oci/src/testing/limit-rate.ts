@@ -61,22 +61,23 @@ export async function limitRate(options: { target: string; bitsPerSecond: number
 /** What a link of that speed sends in 10 ms may go at once: timers are no finer than that. */
 const burstMs = 10;
 
-interface TokenBucket {
-  /** Resolves when so many bytes may go. */
-  take(bytes: number): Promise<void>;
+export interface TokenBucket {
+  /** How long to wait before so many bytes may go. */
+  delayFor(bytes: number, nowMs: number): number;
+  /** What goes at once after a pause. */
   readonly burstBytes: number;
 }
 
-function tokenBucket(bytesPerSecond: number): TokenBucket {
+/** A link as an account of time: what is sent is paid for, and what was not used is lost but for one burst. */
+export function tokenBucket(bytesPerSecond: number): TokenBucket {
   const burstBytes = Math.max(1500, (bytesPerSecond * burstMs) / 1000);
   /** When the link will have sent all that was taken. */
-  let freeAtMs = performance.now();
+  let freeAtMs = 0;
   return {
     burstBytes,
-    async take(bytes) {
-      const nowMs = performance.now();
+    delayFor(bytes, nowMs) {
       freeAtMs = Math.max(freeAtMs, nowMs - burstMs) + (bytes / bytesPerSecond) * 1000;
-      if (freeAtMs > nowMs) await delay(freeAtMs - nowMs);
+      return Math.max(0, freeAtMs - nowMs);
     },
   };
 }
@@ -87,7 +88,8 @@ function limited(bucket: TokenBucket, count: (bytes: number) => void = () => und
     async transform(chunk: Buffer, _encoding, done) {
       for (let at = 0; at < chunk.length; at += bucket.burstBytes) {
         const part = chunk.subarray(at, at + bucket.burstBytes);
-        await bucket.take(part.length);
+        const delayMs = bucket.delayFor(part.length, performance.now());
+        if (delayMs > 0) await delay(delayMs);
         count(part.length);
         this.push(part);
       }

@@ -6,8 +6,10 @@ import {
   blobOf,
   type Fault,
   sourceOf,
+  startDockerRegistry,
   startTestRegistry,
   type TestRegistryOptions,
+  whyNoDockerRegistry,
 } from "../testing/index.ts";
 import type { UploadSessions } from "./push.ts";
 
@@ -47,6 +49,43 @@ type Test = Awaited<ReturnType<typeof start>>;
 const stored = ({ registry }: Test) => registry.blobs.get(source.digest) ?? Buffer.alloc(0);
 const uploaded = ({ registry }: Test) =>
   registry.asked("/uploads/").reduce((sum, { receivedBytes }) => sum + receivedBytes, 0);
+
+describe("pushing to docker-registry", () => {
+  it("goes on in another process where one was cancelled", async (ctx) => {
+    const reason = whyNoDockerRegistry();
+    if (reason !== undefined) return ctx.skip(reason);
+    await using registry = await startDockerRegistry();
+    const push = async (signal: AbortSignal | undefined, onProgress: (sentBytes: number) => void) => {
+      await using client = createRegistryClient({ chunkBytes, singlePutBytes: 1000 });
+      return await client
+        .repository(registry.address, "hello")
+        .pushBlob(source, { sessions, signal, onProgress });
+    };
+    const sessions = sessionsInMemory();
+    const controller = new AbortController();
+    const cut = push(controller.signal, (sentBytes) => void (sentBytes > 650_000 && controller.abort()));
+    await expect(cut).rejects.toMatchObject({ code: "cancelled" });
+    const progress: number[] = [];
+    expect(await push(undefined, (sentBytes) => progress.push(sentBytes))).toBe("pushed");
+    expect(progress[0]).toBe(700_000);
+  });
+
+  it("begins anew after a connection that was cut in the middle of a chunk", async (ctx) => {
+    const reason = whyNoDockerRegistry();
+    if (reason !== undefined) return ctx.skip(reason);
+    await using registry = await startDockerRegistry();
+    const options = { chunkBytes, singlePutBytes: 1000, lastChunkTimeoutMs: 0, retries: { firstDelayMs: 1 } };
+    await using client = createRegistryClient(options);
+    const repository = client.repository(registry.address, "hello");
+    const sessions = sessionsInMemory();
+    const controller = new AbortController();
+    const onProgress = (sentBytes: number) => void (sentBytes > 650_000 && controller.abort());
+    const cut = repository.pushBlob(source, { sessions, signal: controller.signal, onProgress });
+    await expect(cut).rejects.toMatchObject({ code: "cancelled" });
+    expect(await repository.pushBlob(source, { sessions })).toBe("pushed");
+    expect(blobOf(await repository.readBlob(blobOf(bytes)))).toEqual(blobOf(bytes));
+  });
+});
 
 describe("pushing a blob", () => {
   it("sends chunks, each to the newest Location, and then commits", async () => {
