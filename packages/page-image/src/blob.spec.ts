@@ -1,4 +1,4 @@
-import { open, readFile, stat, truncate, writeFile } from "node:fs/promises";
+import { copyFile, open, readFile, stat, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { zstdDecompressSync } from "node:zlib";
 import { allocatedBytes } from "@sporelet/host";
@@ -58,6 +58,14 @@ describe("a chain of blobs", () => {
         const target = `${place}.flat`;
         await materialize({ blobs, target });
         expect((await readFile(target)).equals(content)).toBe(true);
+
+        // The same when it goes on from the image of an earlier blob.
+        const from = Math.floor((blobs.length - 1) / 2);
+        await copyFile(`${place}.image${from}`, `${place}.onto`);
+        if (from + 1 < blobs.length) {
+          await materialize({ blobs: blobs.slice(from + 1), target: `${place}.onto`, onto: true });
+        }
+        expect((await readFile(`${place}.onto`)).equals(content)).toBe(true);
 
         // Another implementation would make the same of it.
         const bytes = await Promise.all(blobs.map(({ path }) => readFile(path)));

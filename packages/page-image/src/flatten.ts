@@ -29,6 +29,8 @@ export interface FlatImage {
   dataBytes: number;
   /** By layer, and in the order in which the blob has them. Frames that are hidden by later layers are left out. */
   frames: readonly FlatFrame[];
+  /** Pages that are zero because a blob says so; what the chain is laid upon may have something there. */
+  zeroRuns: readonly PageRun[];
   /** Position in `frames` of the frame with a page; undefined for a page that is zero, or is not in the image. */
   frameOf(page: number): number | undefined;
 }
@@ -44,6 +46,7 @@ interface Placed extends FrameWrite {
 export function flatten(indexes: readonly BlobIndex[]): FlatImage {
   const imageBytes = indexes.at(-1)?.imageBytes ?? 0;
   const layers: FlatFrame[][] = [];
+  let zeroRuns: PageRun[] = [];
   // What the layers above have decided: by the pages that they name, and by where they end.
   let decided: PageRun[] = [{ page: pagesIn(imageBytes), count: Number.POSITIVE_INFINITY }];
   for (const [layer, index] of [...indexes.entries()].reverse()) {
@@ -54,6 +57,7 @@ export function flatten(indexes: readonly BlobIndex[]): FlatImage {
         .sort(([a], [b]) => a - b)
         .map(([frame, own]) => ({ layer, frame, writes: own, imageBytes })),
     );
+    zeroRuns = uniteRuns(zeroRuns, subtractRuns(index.zeroRuns, decided));
     if (layer === 0) break;
     decided = uniteRuns(decided, uniteRuns(placed, index.zeroRuns));
     decided = uniteRuns(decided, [{ page: pagesIn(index.imageBytes), count: Number.POSITIVE_INFINITY }]);
@@ -63,7 +67,7 @@ export function flatten(indexes: readonly BlobIndex[]): FlatImage {
     (sum, { writes }) => sum + writes.reduce((n, { count }) => n + count, 0),
     0,
   );
-  return { imageBytes, dataBytes: dataBytes * pageBytes, frames, frameOf: pageFinder(frames) };
+  return { imageBytes, dataBytes: dataBytes * pageBytes, frames, zeroRuns, frameOf: pageFinder(frames) };
 }
 
 /** All runs of a blob, by page. */

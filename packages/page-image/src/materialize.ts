@@ -1,16 +1,21 @@
 import { type FileHandle, open, rm } from "node:fs/promises";
 import { SporeletError } from "@sporelet/errors";
-import { pageBytes } from "@sporelet/host";
+import { pageBytes, zeroRange } from "@sporelet/host";
 import type { BlobFrame, BlobIndex } from "./blob-index.ts";
-import { type FlatFrame, flatten } from "./flatten.ts";
+import { type FlatFrame, type FlatImage, flatten } from "./flatten.ts";
 import { openFrame } from "./frame.ts";
 import { inLanes } from "./parallel.ts";
 
 export interface MaterializeOptions {
   /** A chain, base first. */
   blobs: readonly { path: string; index: BlobIndex }[];
-  /** Path of the image, which must not exist. It is removed when it cannot be completed. */
+  /** Path of the image. It is removed when it cannot be completed. */
   target: string;
+  /**
+   * The target exists: a file of the caller's own, a reflink for one, with the image that the first blob is a
+   * delta against. Default: it must not exist.
+   */
+  onto?: boolean | undefined;
   /** Called after each frame, with bytes of pages that were written and how many there are. */
   onProgress?: ((doneBytes: number, totalBytes: number) => void) | undefined;
   signal?: AbortSignal | undefined;
@@ -32,9 +37,10 @@ export async function materialize(options: MaterializeOptions): Promise<void> {
     await using files = new AsyncDisposableStack();
     const handles: FileHandle[] = [];
     for (const { path } of blobs) handles.push(files.use(await open(path, "r")));
-    await using to = await open(target, "wx", 0o600);
+    await using to = await open(target, options.onto ? "r+" : "wx", 0o600);
     try {
       const flat = flatten(blobs.map(({ index }) => index));
+      if (options.onto) await removeWhatIsGone(to, blobs, flat);
       await to.truncate(flat.imageBytes);
       let doneBytes = 0;
       const buffers = Array.from({ length: lanes }, (): Lane => ({ compressed: noBytes, raw: noBytes }));
@@ -61,6 +67,23 @@ export async function materialize(options: MaterializeOptions): Promise<void> {
       throw new SporeletError({ code: "already_exists", operation, subject: target, reason, cause: error });
     }
     throw SporeletError.from(error, { operation, subject: target });
+  }
+}
+
+/** Makes zero what the blobs say is, and what lay past the end of an image on the way. */
+async function removeWhatIsGone(
+  to: FileHandle,
+  blobs: MaterializeOptions["blobs"],
+  { zeroRuns }: FlatImage,
+): Promise<void> {
+  const { size } = await to.stat();
+  const smallest = Math.min(...blobs.map(({ index }) => index.imageBytes));
+  if (smallest < size) await to.truncate(smallest);
+  const left = Math.min(size, smallest);
+  for (const { page, count } of zeroRuns) {
+    const offset = page * pageBytes;
+    const length = Math.min(left, offset + count * pageBytes) - offset;
+    if (length > 0) await zeroRange(to, { offset, length });
   }
 }
 
