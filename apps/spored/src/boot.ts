@@ -2,7 +2,7 @@ import path from "node:path";
 import { firstContact } from "@sporelet/api";
 import { SporeletError } from "@sporelet/errors";
 import { createAgentLink } from "./agent-link.ts";
-import { requireBootable } from "./gate.ts";
+import { kernelOf } from "./gate.ts";
 import { identityHello } from "./identity.ts";
 import { watchEnd } from "./lifecycle.ts";
 import type { ManagedMachine } from "./machine.ts";
@@ -40,7 +40,7 @@ export async function bootMachine(
         directory,
         runtimeDirectory,
         shape: config.shape,
-        ...requireBootable(plan.reference, snapshot),
+        ...kernelOf(plan.reference, snapshot),
         kernelArguments: config.kernel.arguments,
         memory: path.join(directory, "memory"),
         disks,

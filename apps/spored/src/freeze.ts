@@ -184,7 +184,7 @@ async function describe(
   const vmm =
     machine.record.origin === "resume"
       ? config.vmm
-      : await stateOrigin(await node.probes.get(), config.shape.accelerator);
+      : await stateOrigin(await node.probes.get(), machine.record.accelerator);
   return {
     layer: Math.max(2, config.layer + 1),
     parent: digest,

@@ -1,7 +1,7 @@
 import type { SnapshotConfig } from "@sporelet/store";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { type GateHost, refused, requireBootable, whyNotResumable } from "./gate.ts";
+import { type GateHost, kernelOf, refused, requireBootable, whyNotResumable } from "./gate.ts";
 import { exampleConfig as config, exampleHost as host, onKvm } from "./testing/gate-host.ts";
 
 type Change = Partial<Omit<SnapshotConfig, "vmm" | "shape" | "agent" | "files">> & {
@@ -236,15 +236,31 @@ describe("the error of a snapshot that does not fit", () => {
   });
 });
 
-describe("the kernel of a cold boot", () => {
-  it("is asked for by name when it is missing", () => {
-    const files = { memory: "m", vmstate: "v" };
-    const both = { ...files, kernel: "k", initramfs: "i" };
-    expect(requireBootable("app:1", { files: both })).toEqual({ kernel: "k", initramfs: "i" });
-    expect(() => requireBootable("app:1", { files: { ...files, kernel: "k" } })).toThrow(
+describe("a cold boot", () => {
+  const files = { memory: "m", vmstate: "v" };
+  const both = { ...files, kernel: "k", initramfs: "i" };
+
+  it("asks for the kernel by name when it is missing", () => {
+    expect(kernelOf("app:1", { files: both })).toEqual({ kernel: "k", initramfs: "i" });
+    expect(() => kernelOf("app:1", { files: { ...files, kernel: "k" } })).toThrow(
       expect.objectContaining({
         code: "failed_precondition",
         reason: "it has no initramfs to boot, only a frozen state",
+      }),
+    );
+  });
+
+  it("needs nothing that only a state needs", () => {
+    const foreign = changed({ vmm: { version: "1", driver: "firecracker", tscKhz: 1, cpuModel: "x" } });
+    expect(() => requireBootable("app:1", foreign, { ...host, networks: [] })).not.toThrow();
+  });
+
+  it("is refused for an agent that cannot be spoken to", () => {
+    const other = changed({ agent: { protocol: 9 } });
+    expect(() => requireBootable("app:1", other, host)).toThrow(
+      expect.objectContaining({
+        code: "incompatible",
+        reason: "its agent speaks protocol 9, and this spored speaks 1",
       }),
     );
   });

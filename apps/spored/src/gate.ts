@@ -166,12 +166,25 @@ export function refused(
   });
 }
 
+/** @throws SporeletError `incompatible` or `unsupported` when a snapshot cannot be booted cold on this host. */
+export function requireBootable(reference: string, config: SnapshotConfig, host: GateHost): void {
+  const against = whyNotBootable({ ...needsOf(config), kernel: "" }, host);
+  if (against.length === 0) return;
+  throw new SporeletError({
+    code: host.probe.version === undefined ? "unsupported" : "incompatible",
+    operation: "boot",
+    subject: reference,
+    reason: against.join("; "),
+    hint: host.probe.problems.find(({ remedy }) => remedy !== undefined)?.remedy,
+  });
+}
+
 /**
- * What a cold boot needs of a snapshot.
+ * What a cold boot needs of a snapshot's files.
  *
  * @throws SporeletError `failed_precondition` when it has no kernel: its maker gave the state alone.
  */
-export function requireBootable(
+export function kernelOf(
   reference: string,
   { files: { kernel, initramfs } }: Pick<StoredSnapshot, "files">,
 ): { kernel: string; initramfs: string } {

@@ -4,7 +4,9 @@ import { node as api } from "@sporelet/api";
 import { bootMachine } from "./boot.ts";
 import { callTime } from "./call-time.ts";
 import { requireCount } from "./count.ts";
-import { requireBootable } from "./gate.ts";
+import { kernelOf, requireBootable } from "./gate.ts";
+import { gateHost } from "./gate-host.ts";
+import { shapeOn } from "./host-shape.ts";
 import type { ManagedMachine } from "./machine.ts";
 import { cloneNames } from "./names.ts";
 import type { Node } from "./node.ts";
@@ -14,7 +16,7 @@ import { relay } from "./relay.ts";
 import { resumeClone } from "./resume.ts";
 import { arrivedAt } from "./server.ts";
 import type { StartPlan } from "./start.ts";
-import { startAll } from "./start-all.ts";
+import { notice, startAll } from "./start-all.ts";
 
 /**
  * How many machines are started at the same time. Starting is bound by the CPU. Measured on two cores with
@@ -61,13 +63,22 @@ export async function* boot(
   const ports = checkPorts(request.ports, 1);
   const { snapshot, lease } = await node.store.acquire(request.snapshot, "boot");
   using _lease = lease; // Then the machine's record keeps it.
-  await node.store.check(snapshot);
-  requireBootable(request.snapshot, snapshot);
+  const { config, files } = snapshot;
+  const [host] = await Promise.all([
+    gateHost(node, { accelerator: config.shape.accelerator, guest: files }),
+    node.store.check(snapshot),
+  ]);
+  kernelOf(request.snapshot, snapshot);
+  requireBootable(request.snapshot, config, host);
+  const shape = shapeOn(config.shape, host, node.networks.preferred);
+  if (shape.accelerator !== config.shape.accelerator) {
+    yield notice(`this host has no ${config.shape.accelerator}: it is booted with ${shape.accelerator}`);
+  }
   const [name = ""] = cloneNames(request.name, 1, node.machines.hasName);
   const { env, remove } = request;
   const timeoutMs = request.timeoutMs || 300_000;
   const plan = {
-    snapshot,
+    snapshot: { ...snapshot, config: { ...config, shape } },
     reference: request.snapshot,
     name,
     ports,

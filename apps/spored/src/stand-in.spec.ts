@@ -169,6 +169,32 @@ describe("a snapshot whose state this host cannot restore", () => {
     });
   });
 
+  it("can be booted as a machine of its own, with the accelerator that there is", async () => {
+    const onKvm = {
+      vmm: { accelerator: "kvm", cpuVendor: "GenuineIntel" },
+      shape: { accelerator: "kvm" },
+    } as const;
+    const { accelerator } = JSON.parse(
+      (await node.client.inspectSnapshot({ snapshot: "base" })).configJson,
+    ).vmm;
+    if (accelerator === "kvm") return expect((await run({ snapshot: "base" })).steps).toEqual([]);
+    await storeForeign(node.home, "base", "kvm", onKvm);
+    const machines: api.Machine[] = [];
+    const notices: string[] = [];
+    for await (const { event } of node.client.boot({ snapshot: "kvm", name: "cold" })) {
+      if (event.case === "ready") machines.push(event.value);
+      if (event.case === "notice") notices.push(event.value);
+    }
+    expect(machines).toMatchObject([{ state: "running", origin: "boot", accelerator: "tcg" }]);
+    expect(notices).toEqual(["this host has no kvm: it is booted with tcg"]);
+    // What is frozen of it can be resumed here.
+    await node.client.createSnapshot({ machine: "cold", tag: "warm" });
+    expect((await run({ snapshot: "warm" })).machines).toMatchObject([
+      { state: "running", accelerator: "tcg" },
+    ]);
+    await removeAll();
+  });
+
   it("is resumed without its kernel where its state does fit", async () => {
     await storeForeign(node.home, "base", "stateonly", { without: ["kernel", "initramfs"] });
     expect((await run({ snapshot: "stateonly" })).machines).toMatchObject([{ state: "running" }]);

@@ -6,6 +6,7 @@ import { openStore, type SnapshotConfig, type SnapshotFile } from "@sporelet/sto
 /** What differs in a snapshot that comes from another host. */
 export interface Foreign {
   vmm?: Partial<SnapshotConfig["vmm"]>;
+  shape?: Partial<SnapshotConfig["shape"]>;
   without?: readonly SnapshotFile[];
   recipe?: unknown;
 }
@@ -19,7 +20,7 @@ export async function storeForeign(
   home: string,
   source: string,
   tag: string,
-  { vmm, without = [], recipe }: Foreign,
+  { vmm, shape, without = [], recipe }: Foreign,
 ): Promise<string> {
   const store = await openStore({ root: path.join(home, "store") });
   const { config, files, directory } = await store.resolve(source);
@@ -28,6 +29,7 @@ export async function storeForeign(
   for (const [file, from] of kept) await cloneFile(from, path.join(draft.directory, file));
   const changed = JSON.parse(await readFile(path.join(directory, "config.json"), "utf8")) as SnapshotConfig;
   Object.assign(changed.vmm, vmm);
+  Object.assign(changed.shape, shape);
   if (recipe !== undefined) changed.recipe = recipe;
   changed.source = tag; // Each is another snapshot.
   for (const file of without) delete (changed.files as Partial<SnapshotConfig["files"]>)[file];
