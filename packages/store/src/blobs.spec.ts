@@ -1,4 +1,4 @@
-import { readdir, readFile, stat, writeFile } from "node:fs/promises";
+import { open, readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { temporaryDirectory } from "@sporelet/host/testing";
 import type { Digest } from "@sporelet/page-image";
@@ -42,6 +42,19 @@ describe("blobs", () => {
       expect(await readdir(join(root, "partial"))).toEqual([]);
     }));
 
+  it("are removed by who has no more use for them, and stay with those who read them", () =>
+    withStore(async ({ blobs, lease }, root) => {
+      const file = join(root, "tmp", "a");
+      await writeFile(file, "content");
+      await blobs.put(file, digest("4"));
+      await using reader = await open(blobs.path(digest("4")));
+      using _ = lease(digest("4"), "pull");
+      await blobs.remove(digest("4"));
+      await blobs.remove(digest("4"));
+      expect(await blobs.has(digest("4"))).toBe(false);
+      expect(await reader.readFile("utf8")).toBe("content");
+    }));
+
   it("that are put twice are the same blob", () =>
     withStore(async ({ blobs }, root) => {
       for (const name of ["a", "b"]) {
@@ -59,6 +72,7 @@ describe("blobs", () => {
       await expect(blobs.has(wrong)).rejects.toMatchObject({ code: "invalid_argument" });
       await expect(blobs.partial(wrong)).rejects.toMatchObject({ code: "invalid_argument" });
       await expect(blobs.put("/dev/null", wrong)).rejects.toMatchObject({ code: "invalid_argument" });
+      await expect(blobs.remove(wrong)).rejects.toMatchObject({ code: "invalid_argument" });
       await expect(blobs.discardPartial(wrong)).rejects.toMatchObject({ code: "invalid_argument" });
       expect(() => lease(wrong, "test")).toThrow(/sha256: and 64 hex digits/);
     }),

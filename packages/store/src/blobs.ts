@@ -24,6 +24,8 @@ export interface BlobStore {
    * @param file on the store's file system; it is gone afterwards.
    */
   put(file: string, digest: Digest): Promise<void>;
+  /** Removes a blob that its holder has no more use for, leased or not; whoever has it open keeps it. */
+  remove(digest: Digest): Promise<void>;
   /** Where a blob is put together while it arrives. What an interrupted transfer left is there still. */
   partial(digest: Digest): Promise<string>;
   /** Throws away what has arrived of a blob. */
@@ -57,6 +59,12 @@ export function createBlobs(layout: Layout, uses: Uses): BlobStore {
       } catch (error) {
         throw SporeletError.from(error, { operation: "store the blob", subject: digest });
       }
+    },
+    async remove(digest) {
+      const place = path(digest);
+      using removal = uses.beginRemoval(blobKey(digest), { force: true });
+      // Without a reservation the collector is at it.
+      if (removal !== undefined) await rm(place, { force: true });
     },
     partial: async (digest) => partial(digest),
     async discardPartial(digest) {

@@ -35,6 +35,8 @@ export interface Store extends Collector {
    * @throws SporeletError `unavailable` when it is being removed this moment.
    */
   lease(digest: Digest | undefined, holder: string): Lease;
+  /** As `lease`, for all blobs of a transfer. */
+  leaseBlobs(digests: Iterable<Digest>, holder: string): Disposable;
   /**
    * As `resolve`, with a lease: the snapshot is there, and stays until the lease is disposed of.
    *
@@ -133,6 +135,11 @@ function createStore(layout: Layout): Store {
     blobs: createBlobs(layout, uses),
     publications,
     lease,
+    leaseBlobs(digests, holder) {
+      using leases = new DisposableStack();
+      for (const digest of digests) leases.use(lease(digest, holder));
+      return leases.move();
+    },
     newSnapshot: () =>
       createDraft(layout, {
         name: nameIt,

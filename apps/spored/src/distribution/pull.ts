@@ -49,6 +49,8 @@ export async function pullSnapshot(
   const ownName = digest === undefined ? formatImageReference({ registry, repository, tag: remoteTag }) : "";
   // Before the work, not after it.
   const name = tag || ownName ? normalizeReference(tag || ownName) : undefined;
+  // What it brings into the store stays until it has its name.
+  using _lease = node.store.lease(undefined, `pull of ${reference}`);
   await using client = registryClient(access, reports.notice);
   const located = await locate(node, client.repository(registry, repository), parsed, reports, signal);
   const snapshot = await fetchLocated(node, located, reports, signal);
