@@ -35,7 +35,8 @@ function source(
       const file = path.join(machine.record.directory, `${request.source || "console"}.log`);
       // A machine that stops ends the following; what it wrote last is still read.
       const end = AbortSignal.any([signal, machine.stopped.signal, node.shutdown]);
-      const lives = machine.live !== undefined;
+      // One that is just ending has its last words still to come.
+      const lives = machine.live !== undefined || (machine.ending && !machine.stopped.signal.aborted);
       return readLog(file, { tail, follow: follow && lives, signal: end });
     }
     case "agent":
