@@ -23,7 +23,7 @@ export function allowsPlainHttp(hostname: string, plainHttp: PlainHttp): boolean
 }
 
 /** Whether a host, as URLs have it, is this machine. */
-function isLoopback(hostname: string): boolean {
+export function isLoopback(hostname: string): boolean {
   return hostname === "localhost" || hostname === "[::1]" || /^127\.\d+\.\d+\.\d+$/.test(hostname);
 }
 

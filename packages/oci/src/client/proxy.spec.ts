@@ -33,8 +33,11 @@ describe("proxyFor", () => {
     ["registry.example:5000", "registry.example:5000", true],
     ["10.0.0.1:5000", "10.0.0.1", true],
     ["10.0.0.1:5000", "0.0.1", false],
-    ["[::1]:5000", "::1", true],
-    ["[::1]:5000", "[::1]:5000", true],
+    ["[fe80::1]:5000", "fe80::1", true],
+    ["[fe80::1]:5000", "[fe80::1]:5000", true],
+    ["127.0.0.1:5000", "", true],
+    ["localhost:5000", "", true],
+    ["[::1]:5000", "", true],
     ["registry.example", "", false],
   ])("asks %s without a proxy when %j is listed: %j", (host, no, straight) => {
     expect(through(`https://${host}/`, no) === undefined).toBe(straight);
@@ -86,17 +89,25 @@ async function startProxy() {
   };
 }
 
+/** The same registry by an address that Linux takes for this host, but that proxies are used for. */
+function notLoopback({ address }: { address: string }): string {
+  return address.replace("127.0.0.1", "0.0.0.0");
+}
+
 describe("a client behind a proxy", () => {
   it("sends plain HTTP through it, and its password to nobody else", async () => {
     await using registry = await startTestRegistry();
     await using proxy = await startProxy();
     const blob = registry.put("hello", Buffer.from("hello"));
-    await using client = createRegistryClient({ proxy: { http: `http://me:secret@${proxy.address}` } });
-    expect(blobOf(await client.repository(registry.address, "hello").readBlob(blob))).toEqual(blob);
+    await using client = createRegistryClient({
+      proxy: { http: `http://me:secret@${proxy.address}` },
+      plainHttp: true,
+    });
+    expect(blobOf(await client.repository(notLoopback(registry), "hello").readBlob(blob))).toEqual(blob);
     expect(proxy.asked).toEqual([
       {
         method: "GET",
-        url: `http://${registry.address}/v2/hello/blobs/${blob.digest}`,
+        url: `http://${notLoopback(registry)}/v2/hello/blobs/${blob.digest}`,
         authorization: `Basic ${Buffer.from("me:secret").toString("base64")}`,
       },
     ]);
@@ -113,10 +124,9 @@ describe("a client behind a proxy", () => {
     await using client = createRegistryClient({
       proxy: { https: `http://${proxy.address}` },
       caFile: tls.certFile,
-      plainHttp: "never",
     });
-    expect(blobOf(await client.repository(registry.address, "hello").readBlob(blob))).toEqual(blob);
-    expect(proxy.asked.map(({ method, url }) => [method, url])).toEqual([["CONNECT", registry.address]]);
+    expect(blobOf(await client.repository(notLoopback(registry), "hello").readBlob(blob))).toEqual(blob);
+    expect(proxy.asked.map(({ method, url }) => [method, url])).toEqual([["CONNECT", notLoopback(registry)]]);
   });
 
   it("goes around it where that is said", async () => {
@@ -124,17 +134,36 @@ describe("a client behind a proxy", () => {
     await using proxy = await startProxy();
     const blob = registry.put("hello", Buffer.from("hello"));
     await using client = createRegistryClient({
-      proxy: { http: `http://${proxy.address}`, no: "127.0.0.1" },
+      proxy: { http: `http://${proxy.address}`, no: "0.0.0.0" },
+      plainHttp: true,
     });
-    await client.repository(registry.address, "hello").readBlob(blob);
+    await client.repository(notLoopback(registry), "hello").readBlob(blob);
     expect(proxy.asked).toEqual([]);
   });
 
   it.each(["socks5://127.0.0.1:1", "http://", "::"])("says so when the proxy is %s", async (http) => {
-    await using client = createRegistryClient({ proxy: { http } });
-    await expect(client.repository("127.0.0.1:5000", "hello").resolve("v1")).rejects.toMatchObject({
+    await using client = createRegistryClient({ proxy: { http }, plainHttp: true });
+    await expect(client.repository("registry.example", "hello").resolve("v1")).rejects.toMatchObject({
       code: "invalid_argument",
       operation: "use the proxy",
     });
+  });
+
+  it("is told what a proxy has against it", async (ctx) => {
+    const reason = whyNoCertificate();
+    if (reason !== undefined) return ctx.skip(reason);
+    const server = createServer().on("connect", (_, socket) => {
+      socket.end("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n");
+    });
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const { port } = server.address() as AddressInfo;
+    await using client = createRegistryClient({ proxy: { https: `http://127.0.0.1:${port}` } });
+    await expect(client.check("registry.example")).rejects.toMatchObject({
+      code: "unavailable",
+      reason: "the proxy answered 407 when it was asked for registry.example",
+    });
+    server.closeAllConnections();
+    await new Promise((resolve) => server.close(resolve));
   });
 });

@@ -1,14 +1,16 @@
+import { isLoopback } from "./endpoint.ts";
 import type { ProxyRules } from "./options.ts";
 
 /**
  * The proxy that a request goes through, undefined for none.
  *
  * `no` is a list of hosts, separated by commas or spaces: `example` and `.example` cover their subdomains too,
- * `host:port` that port alone, `*` everything. As curl and Go have it; address ranges are not looked at.
+ * `host:port` that port alone, `*` everything. As curl and Go have it; address ranges are not looked at. As Go has it
+ * too, this machine is never reached through a proxy.
  */
 export function proxyFor(url: URL, rules: ProxyRules): string | undefined {
   const proxy = url.protocol === "https:" ? rules.https : rules.http;
-  if (proxy === undefined || proxy === "") return undefined;
+  if (proxy === undefined || proxy === "" || isLoopback(url.hostname)) return undefined;
   const port = url.port === "" ? (url.protocol === "https:" ? "443" : "80") : url.port;
   const entries = (rules.no ?? "").split(/[\s,]+/).filter((entry) => entry !== "");
   return entries.some((entry) => covers(entry.toLowerCase(), url.hostname, port)) ? undefined : proxy;

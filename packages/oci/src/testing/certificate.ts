@@ -22,7 +22,12 @@ export function makeCertificate(): TestCertificate {
   const [certFile, keyFile] = [join(directory, "cert.pem"), join(directory, "key.pem")];
   const { status, stderr } = spawnSync("openssl", [
     ...["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"],
-    ...["-subj", "/CN=sporelet test", "-addext", "subjectAltName=IP:127.0.0.1,IP:::1,DNS:localhost"],
+    ...[
+      "-subj",
+      "/CN=sporelet test",
+      "-addext",
+      "subjectAltName=IP:127.0.0.1,IP:0.0.0.0,IP:::1,DNS:localhost",
+    ],
     ...["-out", certFile, "-keyout", keyFile],
   ]);
   const remove = () => rmSync(directory, { recursive: true, force: true });
