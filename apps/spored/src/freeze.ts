@@ -137,8 +137,8 @@ async function inPause(
   // A reflink waits until the file's dirty pages are written: most of them now rather than in the pause.
   if (disk !== undefined) await writeBack(disk);
   const pausedAt = performance.now();
-  await live.vm.pause();
   try {
+    await live.vm.pause();
     await live.vm.saveState(path.join(draft.directory, "vmstate"), signal);
     await together([
       disk && cloneFile(disk, path.join(draft.directory, "disk"), { signal }),

@@ -65,7 +65,13 @@ export function qemuMachine({ record, process, qmp, channel: firstChannel }: Qem
     ended,
     async pause() {
       fullDisk.paused = true;
-      await qmp.call("stop");
+      try {
+        await qmp.call("stop");
+      } catch (error) {
+        // Too slow, not undone: the guest must not stand still when nobody knows of it.
+        await machine.unpause().catch(() => {});
+        throw error;
+      }
     },
     async unpause() {
       fullDisk.paused = false;
