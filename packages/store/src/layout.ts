@@ -15,6 +15,8 @@ export interface Layout {
   blobs: string;
   /** Blobs of which only a part has arrived. */
   partial: string;
+  /** Snapshots that machines run from while they are being fetched; made by who does that. */
+  lazy: string;
   /** How snapshots are published. */
   publications: string;
   /** Unfinished and half-removed things; nothing in it counts. */
@@ -31,6 +33,7 @@ export function layoutOf(root: string): Layout {
     machines: at("machines"),
     blobs: at("blobs"),
     partial: at("partial"),
+    lazy: at("lazy"),
     publications: at("publications"),
     tmp: at("tmp"),
     tags: at("tags.json"),

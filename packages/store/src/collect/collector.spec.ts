@@ -103,7 +103,7 @@ describe("sizes", () => {
 
 describe("the list of what takes space", () => {
   it("has everything, what it is, and why it stays", () =>
-    withStore(async (store) => {
+    withStore(async (store, root) => {
       const base = await addSnapshot(store, undefined);
       const child = await addChild(store, base, "shop:2");
       const key = "k".repeat(64);
@@ -117,6 +117,7 @@ describe("the list of what takes space", () => {
         origins: [],
       });
       await store.machines.create("m1");
+      await mkdir(join(root, "lazy", digest("1a2").slice(7)), { recursive: true });
       const residents: Residents = {
         inUse: (asked) => (asked === child.digest ? ["web-1"] : []),
         nameOf: (id) => (id === "m1" ? "web-1" : undefined),
@@ -146,6 +147,7 @@ describe("the list of what takes space", () => {
             keptBy: ["push to registry.example/shop"],
           },
           { kind: "partial", id: digest("9a57"), names: [], keptBy: [] },
+          { kind: "partial", id: digest("1a2"), names: [], keptBy: ["what is being fetched"] },
           { kind: "machine", id: "m1", names: ["web-1"], keptBy: ["machine web-1"] },
         ]),
       );

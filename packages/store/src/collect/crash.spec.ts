@@ -4,7 +4,8 @@ import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import { temporaryDirectory } from "@sporelet/host/testing";
+import { runProcess } from "@sporelet/host";
+import { temporaryDirectory, whyNoMounts } from "@sporelet/host/testing";
 import type { Digest } from "@sporelet/page-image";
 import { expect, it } from "vitest";
 import { openStore, type Store } from "../index.ts";
@@ -73,3 +74,32 @@ it("a process killed while it collects leaves a whole store, with all that is ne
     if (tags.length === 0) expect([base.digest, middle.digest]).toContain(digest);
   }
 }, 240_000);
+
+it("a full disk is no obstacle to collecting and removing", async (ctx) => {
+  const reason = whyNoMounts();
+  if (reason) ctx.skip(reason);
+  await using directory = await temporaryDirectory();
+  const operation = "prepare a full disk for a test";
+  await using mounted = new AsyncDisposableStack();
+  await runProcess(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", directory.path], { operation });
+  mounted.defer(async () => void (await runProcess(["umount", directory.path], { operation })));
+  const root = join(directory.path, "store");
+  const store = await openStore({ root });
+  const nobody = { inUse: () => [] };
+  const kept = await addSnapshot(store, "kept");
+  const named = await addSnapshot(store, "named");
+  const unnamed = await addSnapshot(store, undefined);
+  const fill = (name: string) =>
+    runProcess(["dd", "if=/dev/zero", `of=${join(directory.path, name)}`, "bs=4096"], {
+      operation,
+      ok: [1], // dd says that the disk is full, which is the point.
+    });
+
+  await fill("one");
+  expect((await store.collect(nobody)).removed.map(({ id }) => id)).toEqual([unnamed.digest]);
+  await fill("two");
+  expect((await store.discard([named.digest], nobody)).removed.map(({ id }) => id)).toEqual([named.digest]);
+  await expect(store.resolve("named")).rejects.toMatchObject({ code: "not_found" });
+  expect(await store.list()).toEqual([kept]);
+  await store.verify("kept");
+});

@@ -45,6 +45,7 @@ export async function takeInventory(sources: InventorySources): Promise<FoundIte
     ...(await buildsIn(sources)),
     ...(await blobsIn(sources, snapshots)),
     ...(await partialsIn(sources)),
+    ...(await lazyIn(sources)),
     ...(await machinesIn(sources)),
   ];
 }
@@ -130,6 +131,21 @@ async function partialsIn({ layout, uses }: InventorySources): Promise<FoundItem
     return await itemAt({ kind: "partial", id, path, key: id, names: [] }, uses);
   });
   return (await Promise.all(items)).filter((item) => item !== undefined);
+}
+
+/** Never collected: who fetches them also clears them away. */
+async function lazyIn({ layout, uses, residents }: InventorySources): Promise<FoundItem[]> {
+  const digests = await digestsIn(layout.lazy).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== "ENOENT") throw error;
+    return [];
+  });
+  const items = digests.map(async (id) => {
+    const path = join(layout.lazy, hexOf(id, "look at"));
+    const item = await itemAt({ kind: "partial", id, path, key: `lazy ${id}`, names: [] }, uses);
+    const machines = residents.inUse(id).map((name) => `machine ${name}`);
+    return item === undefined ? [] : [{ ...item, users: [...machines, "what is being fetched"] }];
+  });
+  return (await Promise.all(items)).flat();
 }
 
 async function machinesIn({ layout, uses, residents }: InventorySources): Promise<FoundItem[]> {

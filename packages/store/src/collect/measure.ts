@@ -12,15 +12,25 @@ export interface Measurement extends Holding {
 /**
  * Finds out which blocks something has. What vanishes meanwhile has none. Data on its way to the disk has no
  * address yet, and counts as not shared: nobody waits for the disk here.
+ *
+ * @param options.recursive also what is in directories below: not where something may be mounted, which is
+ *   another file system, and one that may not answer
  */
-export async function measure(path: string, signal?: AbortSignal): Promise<Measurement> {
+export async function measure(
+  path: string,
+  { recursive, signal }: { recursive: boolean; signal?: AbortSignal | undefined },
+): Promise<Measurement> {
   const result: Measurement & { extents: number[] } = { extents: [], elsewhereBytes: 0, exact: true };
-  for (const file of await filesBelow(path)) {
+  for (const file of await filesBelow(path, recursive)) {
     signal?.throwIfAborted();
-    const found = await stat(file).catch(ignoreMissing);
+    const found = await ifThere(stat(file));
     if (found === undefined || found.blocks === 0) continue;
     const bytes = found.blocks * 512; // stat(2): st_blocks is in units of 512 bytes.
-    const extents = await physicalExtents(file, { sync: false, pastEnd: true, signal }).catch(ignoreMissing);
+    const asked = await ifThere(
+      physicalExtents(file, { sync: false, pastEnd: true, signal }).then((extents) => ({ extents })),
+    );
+    if (asked === undefined) continue;
+    const { extents } = asked;
     if (extents === undefined) result.exact = false;
     add(result, extents ?? [], bytes);
   }
@@ -42,14 +52,21 @@ function add(
   to.elsewhereBytes += Math.max(0, bytes - placed);
 }
 
-async function filesBelow(path: string): Promise<string[]> {
-  const found = await stat(path).catch(ignoreMissing);
+async function filesBelow(path: string, recursive: boolean): Promise<string[]> {
+  const found = await ifThere(stat(path));
   if (found === undefined) return [];
   if (!found.isDirectory()) return [path];
-  const entries = await readdir(path, { recursive: true, withFileTypes: true }).catch(ignoreMissing);
+  const entries = await ifThere(readdir(path, { recursive, withFileTypes: true }));
   return (entries ?? []).filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
 }
 
-function ignoreMissing(error: NodeJS.ErrnoException): undefined {
-  if (error.code !== "ENOENT" && error.code !== "not_found") throw error;
+/** What vanishes meanwhile is no error. */
+async function ifThere<T>(question: Promise<T>): Promise<T | undefined> {
+  try {
+    return await question;
+  } catch (error) {
+    const { code } = error as { code?: unknown };
+    if (code !== "ENOENT" && code !== "not_found") throw error;
+    return undefined;
+  }
 }

@@ -37,7 +37,9 @@ export interface Survey {
 export async function takeSurvey(sources: InventorySources, signal?: AbortSignal): Promise<Survey> {
   const items = await takeInventory(sources);
   const measurements: Measurement[] = [];
-  for (const { path } of items) measurements.push(await measure(path, signal));
+  for (const { path, kind } of items) {
+    measurements.push(await measure(path, { recursive: kind === "build", signal }));
+  }
   const shares = createShares(await groupBlocks(measurements), items.length);
   const kept = keptBy(items);
   const numbers = new Map(items.map((item, number) => [item, number]));
