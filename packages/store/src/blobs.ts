@@ -32,9 +32,6 @@ export interface BlobStore {
   discardPartial(digest: Digest): Promise<void>;
 }
 
-/** Keys of blobs and partial ones among the things that are used. */
-export const blobKey = (digest: Digest) => digest;
-
 export function createBlobs(layout: Layout, uses: Uses): BlobStore {
   const path = (digest: Digest) => join(layout.blobs, hexOf(digest, "use the blob"));
   const partial = (digest: Digest) => join(layout.partial, hexOf(digest, "fetch the blob"));
@@ -42,8 +39,8 @@ export function createBlobs(layout: Layout, uses: Uses): BlobStore {
     path,
     async has(digest) {
       const place = path(digest);
-      await uses.removed(blobKey(digest));
-      uses.touch(blobKey(digest), place);
+      await uses.removed(digest);
+      uses.touch(digest, place);
       return await exists(place);
     },
     async put(file, digest) {
@@ -51,8 +48,8 @@ export function createBlobs(layout: Layout, uses: Uses): BlobStore {
       try {
         await chmod(file, 0o400);
         await syncPath(file);
-        await uses.removed(blobKey(digest));
-        uses.touch(blobKey(digest), file);
+        await uses.removed(digest);
+        uses.touch(digest, file);
         // The same content under the same name: whoever has the old one open keeps it.
         await rename(file, place);
         await syncPath(layout.blobs);
@@ -62,7 +59,7 @@ export function createBlobs(layout: Layout, uses: Uses): BlobStore {
     },
     async remove(digest) {
       const place = path(digest);
-      using removal = uses.beginRemoval(blobKey(digest), { force: true });
+      using removal = uses.beginRemoval(digest, { force: true });
       // Without a reservation the collector is at it.
       if (removal !== undefined) await rm(place, { force: true });
     },

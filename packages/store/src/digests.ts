@@ -8,6 +8,8 @@ import {
   type Digest,
   differingPages,
   digestOf,
+  type ImageDigest,
+  type PageRun,
   parseChunkTable,
 } from "@sporelet/page-image";
 import {
@@ -69,18 +71,30 @@ async function recordImage(
   directory: string,
   file: ImageFile,
   sizeBytes: number,
-  { parent, changed: given, signal }: RecordOptions,
+  options: RecordOptions,
 ): Promise<FileRecord> {
-  const path = join(directory, file);
-  const base = parent?.files[file];
-  const changed =
-    base === undefined ? undefined : (given?.[file] ?? (await differingPages(path, base, { signal })));
-  const table = changed === undefined || parent === undefined ? undefined : await readTable(parent, file);
-  const found = await digestOf(path, { signal, ...(table && changed && { base: { table, changed } }) });
-  await writeFile(chunksPath(directory, file), found.table.toBuffer(), { mode: 0o400 });
+  const { found, changed } = await digestImage(directory, file, options);
   const { digest, usedBytes } = found;
   const ownBytes = changed === undefined ? usedBytes : countPages(changed) * pageBytes;
   return { digest, sizeBytes, usedBytes, ownBytes };
+}
+
+/** The digest of an image, of which only what is not in the parent's is read; writes its chunk table. */
+async function digestImage(
+  directory: string,
+  file: ImageFile,
+  { parent, changed: given, signal }: RecordOptions,
+): Promise<{ found: ImageDigest; changed: readonly PageRun[] | undefined }> {
+  const path = join(directory, file);
+  const parentImage = parent?.files[file];
+  const changed =
+    parentImage === undefined
+      ? undefined
+      : (given?.[file] ?? (await differingPages(path, parentImage, { signal })));
+  const table = changed === undefined || parent === undefined ? undefined : await readTable(parent, file);
+  const found = await digestOf(path, { signal, ...(table && changed && { base: { table, changed } }) });
+  await writeFile(chunksPath(directory, file), found.table.toBuffer(), { mode: 0o400 });
+  return { found, changed };
 }
 
 /** The parent's table; undefined when it has none, or one that is not of its image. */
@@ -95,20 +109,27 @@ async function readTable(parent: StoredSnapshot, file: ImageFile): Promise<Chunk
   }
 }
 
+export interface VerifyOptions {
+  /** For errors: what is verified, and what to do when it is damaged. */
+  subject: string | undefined;
+  hint: string;
+  /**
+   * Of files that are new in the store: chunk tables are written, and what of the images is the same as in
+   * this snapshot is taken to be as that was verified.
+   */
+  adopting?: { base?: StoredSnapshot | undefined };
+  signal?: AbortSignal | undefined;
+}
+
 /**
- * Compares files with what a config says of them, and writes the images' chunk tables.
+ * Compares files with what a config says of them.
  *
  * @throws SporeletError `corrupt` that names the first file that is missing, more, or different.
  */
 export async function verifyFiles(
   directory: string,
   config: SnapshotConfig,
-  {
-    subject,
-    hint,
-    writeTables,
-    signal,
-  }: { subject: string | undefined; hint: string; writeTables: boolean; signal?: AbortSignal | undefined },
+  { subject, hint, adopting, signal }: VerifyOptions,
 ): Promise<void> {
   const fail = (file: string, reason: string) =>
     new SporeletError({
@@ -129,12 +150,12 @@ export async function verifyFiles(
       continue;
     }
     if (found === undefined) throw fail(file, `its file ${file} is missing`);
-    const { digest, table } = await digestOf(path, { signal });
+    const { digest } =
+      adopting !== undefined && isOneOf(imageFiles, file)
+        ? (await digestImage(directory, file, { parent: adopting.base, signal })).found
+        : await digestOf(path, { signal });
     if (digest !== record.digest || found.size !== record.sizeBytes) {
       throw fail(file, `the content of its file ${file} is not what was stored`);
-    }
-    if (writeTables && isOneOf(imageFiles, file)) {
-      await writeFile(chunksPath(directory, file), table.toBuffer(), { mode: 0o400 });
     }
   }
 }

@@ -32,14 +32,17 @@ export interface SnapshotDraft extends AsyncDisposable {
    * As `commit`, for a snapshot that was made elsewhere: its config stays as it is, byte for byte, so that
    * its digest is what it was there, and all files are read and compared with it.
    *
+   * @param options.base a snapshot in the store that the images here were made from by reflinks: the blocks
+   *   that they have in common are not read again.
    * @throws SporeletError `corrupt` when a file is missing, different, or not in the config, or the config is
    *   malformed; `incompatible` when another version of Sporelet wrote the config.
    */
-  adopt(
-    configBytes: Uint8Array,
-    tag?: string,
-    options?: { signal?: AbortSignal | undefined },
-  ): Promise<StoredSnapshot>;
+  adopt(configBytes: Uint8Array, tag?: string, options?: AdoptOptions): Promise<StoredSnapshot>;
+}
+
+export interface AdoptOptions {
+  base?: StoredSnapshot | undefined;
+  signal?: AbortSignal | undefined;
 }
 
 /** What a draft needs of its store. */
@@ -105,13 +108,13 @@ export async function createDraft(layout: Layout, owner: DraftOwner): Promise<Sn
         throw SporeletError.from(error, { operation: "store the snapshot", subject: tag });
       }
     },
-    async adopt(configBytes, tag, { signal } = {}) {
+    async adopt(configBytes, tag, { base, signal } = {}) {
       const subject = tag ?? configDigest(configBytes);
       try {
         if (tag !== undefined) normalizeReference(tag);
         const config = parseConfig(Buffer.from(configBytes).toString("utf8"), subject);
         const hint = "it was damaged on its way, or at its origin: fetch it again";
-        await verifyFiles(directory, config, { subject, hint, writeTables: true, signal });
+        await verifyFiles(directory, config, { subject, hint, adopting: { base }, signal });
         return await seal(config, configBytes, tag, signal);
       } catch (error) {
         throw SporeletError.from(error, { operation: "store the snapshot", subject });

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { chmod, readFile, rm, truncate, writeFile } from "node:fs/promises";
+import { chmod, open, readFile, rm, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { cloneFile } from "@sporelet/host";
 import { temporaryDirectory } from "@sporelet/host/testing";
@@ -121,6 +121,27 @@ describe("a snapshot from elsewhere", () => {
       await here.check(adopted);
       await here.verify("registry.example/app:V1");
       expect((await addChild(here, adopted, "child")).config.files.memory.ownBytes).toBe(page);
+    }));
+
+  it("made from one that is here is compared with what that was verified to be, and with its own config", () =>
+    withTwo(async (there, here) => {
+      const base = await addSnapshot(there, "base");
+      const original = await addChild(there, base, "app");
+      const first = await bring(base, here);
+      await using _first = first.draft;
+      const known = await first.draft.adopt(first.configBytes);
+      const second = await bring(original, here);
+      await using _second = second.draft;
+      const memory = await open(join(second.draft.directory, "memory"), "r+");
+      await memory.write("!", 8 * page);
+      await expect(second.draft.adopt(second.configBytes, "app", { base: known })).rejects.toMatchObject({
+        code: "corrupt",
+      });
+      await memory.write("\0", 8 * page);
+      await memory.close();
+      const adopted = await second.draft.adopt(second.configBytes, "app", { base: known });
+      expect(adopted.digest).toBe(original.digest);
+      await here.verify("app");
     }));
 
   it("that is here already is the one that is here, with one more name", () =>

@@ -62,5 +62,5 @@ export async function verifySnapshot(snapshot: StoredSnapshot, signal?: AbortSig
     const reason = `the content of its file ${configName} is not what was stored (${join(directory, configName)})`;
     throw new SporeletError({ code: "corrupt", operation: "verify the snapshot", subject, reason, hint });
   }
-  await verifyFiles(directory, config, { subject, hint, writeTables: false, signal });
+  await verifyFiles(directory, config, { subject, hint, signal });
 }

@@ -74,7 +74,7 @@ export async function fetchSnapshot(
     ),
     ...Object.values(artifact.files).map((file) => unpackWhole(node, file, into(file.file), signal)),
   ]);
-  const snapshot = await draft.adopt(configBytes, undefined, { signal });
+  const snapshot = await draft.adopt(configBytes, undefined, { base: base?.snapshot, signal });
   const origins = [repository.name];
   await node.store.publications.set(snapshot.digest, { layers, origins });
   unpack.state("done");

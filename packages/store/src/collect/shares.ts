@@ -14,7 +14,7 @@ export interface Shares {
   account(): Account;
 }
 
-export interface Account {
+interface Account {
   /** Takes an owner away. @returns the bytes of the blocks that nobody has any more. */
   remove(owner: number): number;
 }
