@@ -1,6 +1,8 @@
+import { SporeletError } from "@sporelet/errors";
 import { pageBytes } from "@sporelet/host";
 import type { BlobIndex } from "./blob-index.ts";
-import { pagesIn } from "./format.ts";
+import { limits, pagesIn } from "./format.ts";
+import { orderByPage } from "./page-order.ts";
 import { subtractRuns, uniteRuns } from "./runs.ts";
 import type { PageRun } from "./types.ts";
 
@@ -35,15 +37,14 @@ export interface FlatImage {
   frameOf(page: number): number | undefined;
 }
 
-interface Placed extends FrameWrite {
-  frame: number;
-}
-
 /**
  * Lays a chain's blobs, base first, over one another: for each page the last blob that says something about it wins.
  * What lay past the end of an image in the middle of the chain is gone, even if the image grows again later.
+ *
+ * @throws SporeletError `resource_exhausted` when the chain has more than four million runs of pages.
  */
 export function flatten(indexes: readonly BlobIndex[]): FlatImage {
+  rejectTooManyRuns(indexes);
   const imageBytes = indexes.at(-1)?.imageBytes ?? 0;
   const layers: FlatFrame[][] = [];
   let zeroRuns: PageRun[] = [];
@@ -59,7 +60,7 @@ export function flatten(indexes: readonly BlobIndex[]): FlatImage {
     );
     zeroRuns = uniteRuns(zeroRuns, subtractRuns(index.zeroRuns, decided));
     if (layer === 0) break;
-    decided = uniteRuns(decided, uniteRuns(placed, index.zeroRuns));
+    decided = uniteRuns(decided, uniteRuns(placed.runs, index.zeroRuns));
     decided = uniteRuns(decided, [{ page: pagesIn(index.imageBytes), count: Number.POSITIVE_INFINITY }]);
   }
   const frames = layers.flat();
@@ -70,31 +71,72 @@ export function flatten(indexes: readonly BlobIndex[]): FlatImage {
   return { imageBytes, dataBytes: dataBytes * pageBytes, frames, zeroRuns, frameOf: pageFinder(frames) };
 }
 
-/** All runs of a blob, by page. */
-function placedRuns(index: BlobIndex): Placed[] {
-  const placed: Placed[] = [];
-  index.frames.forEach(({ runs }, frame) => {
-    let at = 0;
-    for (const { page, count } of runs) {
-      placed.push({ page, count, frame, at });
-      at += count * pageBytes;
-    }
+function rejectTooManyRuns(indexes: readonly BlobIndex[]): void {
+  const runsOf = ({ frames, zeroRuns }: BlobIndex) =>
+    frames.reduce((sum, { runs }) => sum + runs.length, zeroRuns.length);
+  const runCount = indexes.reduce((sum, index) => sum + runsOf(index), 0);
+  if (runCount <= limits.chainRuns) return;
+  throw new SporeletError({
+    code: "resource_exhausted",
+    operation: "lay a chain of page images over one another",
+    reason: `its ${indexes.length} blobs have ${runCount} runs of pages, and ${limits.chainRuns} are the most`,
   });
-  return placed.sort((a, b) => a.page - b.page);
 }
 
-function visibleWrites(placed: readonly Placed[], decided: readonly PageRun[]): Map<number, FrameWrite[]> {
+/** All runs of a blob, by page, and where they are: in which frame, at which byte of it. */
+interface PlacedRuns {
+  runs: readonly PageRun[];
+  frames: Uint32Array;
+  offsets: Uint32Array;
+}
+
+function placedRuns(index: BlobIndex): PlacedRuns {
+  const all: PageRun[] = [];
+  const frameOfRun: number[] = [];
+  const offsetOfRun: number[] = [];
+  index.frames.forEach(({ runs }, frame) => {
+    let at = 0;
+    for (const run of runs) {
+      all.push(run);
+      frameOfRun.push(frame);
+      offsetOfRun.push(at);
+      at += run.count * pageBytes;
+    }
+  });
+  const order = orderByPage(all.length, (i) => all[i]?.page ?? 0);
+  return {
+    runs: Array.from(order, (i) => all[i] as PageRun),
+    frames: order.map((i) => frameOfRun[i] as number),
+    offsets: order.map((i) => offsetOfRun[i] as number),
+  };
+}
+
+/** What of a blob's runs no later blob has decided, by frame. */
+function visibleWrites(
+  { runs, frames, offsets }: PlacedRuns,
+  decided: readonly PageRun[],
+): Map<number, FrameWrite[]> {
   const writes = new Map<number, FrameWrite[]>();
-  let i = 0;
-  for (const { page, count } of subtractRuns(placed, decided)) {
-    // Each piece is a part of one run, and both lists are ascending.
-    while ((placed[i]?.page ?? 0) + (placed[i]?.count ?? 0) <= page) i++;
-    const run = placed[i] as Placed;
-    const own = writes.get(run.frame);
-    const write = { page, count, at: run.at + (page - run.page) * pageBytes };
-    if (own === undefined) writes.set(run.frame, [write]);
-    else own.push(write);
-  }
+  const add = (i: number, page: number, count: number) => {
+    const frame = frames[i] as number;
+    const at = (offsets[i] as number) + (page - (runs[i]?.page ?? 0)) * pageBytes;
+    const own = writes.get(frame);
+    if (own === undefined) writes.set(frame, [{ page, count, at }]);
+    else own.push({ page, count, at });
+  };
+  let next = 0;
+  runs.forEach(({ page, count }, i) => {
+    const end = page + count;
+    let start = page;
+    for (; start < end; next++) {
+      const later = decided[next];
+      if (later === undefined || later.page >= end) break;
+      if (later.page > start) add(i, start, later.page - start);
+      start = Math.max(start, later.page + later.count);
+      if (later.page + later.count > end) break; // The rest of it may hide the next run.
+    }
+    if (start < end) add(i, start, end - start);
+  });
   return writes;
 }
 
@@ -115,13 +157,19 @@ function pageFinder(frames: readonly FlatFrame[]): (page: number) => number | un
 
 /** All writes by page. */
 function pageTable(frames: readonly FlatFrame[]) {
-  const all = frames.flatMap(({ writes }, position) =>
-    writes.map(({ page, count }) => ({ page, count, position })),
-  );
-  all.sort((a, b) => a.page - b.page);
+  const writes: FrameWrite[] = [];
+  const frameOfWrite: number[] = [];
+  frames.forEach((frame, position) => {
+    for (const write of frame.writes) {
+      writes.push(write);
+      frameOfWrite.push(position);
+    }
+  });
+  const order = orderByPage(writes.length, (i) => writes[i]?.page ?? 0);
+  const sorted = Array.from(order, (i) => writes[i] as FrameWrite);
   return {
-    starts: Float64Array.from(all, ({ page }) => page),
-    ends: Float64Array.from(all, ({ page, count }) => page + count),
-    positions: Uint32Array.from(all, ({ position }) => position),
+    starts: Float64Array.from(sorted, ({ page }) => page),
+    ends: Float64Array.from(sorted, ({ page, count }) => page + count),
+    positions: order.map((i) => frameOfWrite[i] as number),
   };
 }

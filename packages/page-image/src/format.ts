@@ -10,7 +10,9 @@ export const limits = {
   indexRawBytes: 64 * 2 ** 20,
   frames: 2 ** 20,
   /** Of all frames, and again of zero runs. */
-  runs: 2 ** 22,
+  runs: 2 ** 21,
+  /** Of both kinds, in all blobs of a chain: what laying them over one another has to hold. */
+  chainRuns: 2 ** 22,
   /** Decompressed. */
   frameBytes: 4 * 2 ** 20,
 } as const;

@@ -32,7 +32,13 @@ export function encodeTail(index: BlobIndex): { tail: Buffer; ref: IndexRef } {
   const record = encodeIndexRecord(index);
   const params = { [constants.ZSTD_c_compressionLevel]: record.length <= smallIndexBytes ? level : 6 };
   const compressed = zstdCompressSync(record, { params });
-  if (record.length > limits.indexRawBytes || compressed.length > limits.indexBytes) {
+  const runCount = index.frames.reduce((sum, { runs }) => sum + runs.length, 0);
+  if (
+    record.length > limits.indexRawBytes ||
+    compressed.length > limits.indexBytes ||
+    index.frames.length > limits.frames ||
+    Math.max(runCount, index.zeroRuns.length) > limits.runs
+  ) {
     throw new SporeletError({
       code: "resource_exhausted",
       operation: "encode a page image",

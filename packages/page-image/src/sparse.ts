@@ -9,7 +9,7 @@ export async function storedPages(handle: FileHandle): Promise<PageRun[]> {
 }
 
 /** The pages that stretches of bytes touch. */
-export function pagesOf(extents: readonly Extent[]): PageRun[] {
+function pagesOf(extents: readonly Extent[]): PageRun[] {
   const runs: PageRun[] = [];
   for (const { offset, length } of extents) {
     const page = Math.floor(offset / pageBytes);
