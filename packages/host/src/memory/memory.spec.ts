@@ -32,11 +32,14 @@ const program = `
   for (const page of ${JSON.stringify(written)}) memset(BigInt(at) + BigInt(page * ${pageBytes}), page % 251 + 1, 10);
   memset(BigInt(at) + BigInt(${cleared * pageBytes}), 0, ${pageBytes});
   console.log(String(at));
-  process.stdin.resume();
+  const madvise = c.func("int madvise(uint64_t at, size_t n, int advice)");
+  process.stdin.on("data", () => console.log(madvise(BigInt(at), bytes, 21))); // MADV_PAGEOUT, Linux 5.4
 `;
 
 interface Mapper extends AsyncDisposable {
   pid: number;
+  /** Has the kernel write its own pages to swap. */
+  pageOut(): Promise<void>;
   regions: MappedRegion[];
 }
 
@@ -44,9 +47,15 @@ async function startMapper(file: string): Promise<Mapper> {
   const child = spawn(process.execPath, ["-e", program, import.meta.filename, file], {
     stdio: ["pipe", "pipe", "inherit"],
   });
-  const [line] = (await once(createInterface(child.stdout), "line")) as [string];
+  const lines = createInterface(child.stdout);
+  const [line] = (await once(lines, "line")) as [string];
   return {
     pid: child.pid ?? 0,
+    async pageOut() {
+      child.stdin.write("out\n");
+      const [result] = (await once(lines, "line")) as [string];
+      if (result !== "0") throw new Error("the pages were not swapped out");
+    },
     regions: [{ address: Number(line), bytes: pages * pageBytes, offset: 0 }],
     async [Symbol.asyncDispose]() {
       const ended = once(child, "exit");
@@ -130,6 +139,17 @@ it("the private pages laid over the mapped file give the process's memory", asyn
     const untouched = Buffer.alloc(10);
     await handle.read(untouched, 0, 10, 0);
     expect(untouched).toEqual(Buffer.alloc(10, 0xee));
+  });
+});
+
+it("finds pages that were swapped out", async (ctx) => {
+  const swaps = (await readFile("/proc/swaps", "utf8")).trim().split("\n").slice(1);
+  if (swaps.length === 0) return ctx.skip("this host has no swap");
+  await withMapper(async ({ pid, regions, pageOut }) => {
+    await pageOut();
+    for (const method of ["read", undefined] as const) {
+      expect(runs(await privatePageRuns(pid, regions, method))).toEqual(expected);
+    }
   });
 });
 
