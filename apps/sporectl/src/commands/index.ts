@@ -4,6 +4,7 @@ import { exec } from "./exec.ts";
 import { cp, logs } from "./files.ts";
 import { fork } from "./fork.ts";
 import { build, doctor } from "./host.ts";
+import { login, logout } from "./login.ts";
 import { inspect, pause, ps, rm, stats, stop, unpause } from "./machines.ts";
 import { nodeStart, nodeStatus, nodeStop } from "./node.ts";
 import { complete, completion, version } from "./other.ts";
@@ -37,7 +38,7 @@ export const groups: readonly CommandGroup[] = [
       snapshotRm,
     ],
   },
-  { title: "Registries", commands: [push, pull, exportCommand] },
+  { title: "Registries", commands: [push, pull, exportCommand, login, logout] },
   { title: "Space", commands: [cacheLs, cacheDu, cacheGc, cacheRm] },
   { title: "Sporelet itself", commands: [nodeStart, nodeStop, nodeStatus, completion, version, complete] },
 ];
