@@ -147,6 +147,7 @@ it("finds pages that were swapped out", async (ctx) => {
   if (swaps.length === 0) return ctx.skip("this host has no swap");
   await withMapper(async ({ pid, regions, pageOut }) => {
     await pageOut();
+    expect(await readFile(`/proc/${pid}/status`, "utf8")).toMatch(/^VmSwap:\s+[1-9]/m);
     for (const method of ["read", undefined] as const) {
       expect(runs(await privatePageRuns(pid, regions, method))).toEqual(expected);
     }

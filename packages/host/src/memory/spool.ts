@@ -121,7 +121,11 @@ export async function createMemorySpool(options: MemorySpoolOptions): Promise<Me
       if (batch.length > 0) yield batch;
     },
 
-    [Symbol.dispose]: () => rest.close(),
+    [Symbol.dispose]() {
+      rest.close();
+      // Given back now, not when the garbage collector finds it.
+      for (const chunk of chunks.splice(0)) (chunk.buffer as ArrayBuffer).transfer(0);
+    },
   };
 }
 
