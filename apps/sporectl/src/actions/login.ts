@@ -39,7 +39,7 @@ async function tryOut(
     plainHttp,
     caFile: caFile || undefined,
     proxy: { http: httpProxy, https: httpsProxy, no: noProxy },
-    onRetry: (why) => context.note(`${why}; trying again`),
+    onRetry: (why) => context.note(`${registry}: ${why}; trying again`),
   });
   try {
     await client.check(registry, context.signal);

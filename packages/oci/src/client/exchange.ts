@@ -1,7 +1,7 @@
 import { Readable } from "node:stream";
 import { SporeletError } from "@sporelet/errors";
 import { type Dispatcher, request } from "undici";
-import { disconnected } from "./failure.ts";
+import { disconnected, saidOf } from "./failure.ts";
 import { type OperationContext, Transient } from "./retry.ts";
 import { createWatchdog, type Watchdog } from "./watchdog.ts";
 
@@ -144,7 +144,7 @@ function explain(error: unknown, watchdog: Watchdog, options: ExchangeRequest): 
   if (error instanceof SporeletError || error instanceof Transient) return error;
   if (signal?.aborted) return SporeletError.from(signal.reason, context);
   if (watchdog.expired) {
-    const reason = `${url.host}: nothing moved on the connection for too long`;
+    const reason = saidOf(url, "nothing moved on the connection for too long", context);
     return new Transient(new SporeletError({ ...context, code: "unavailable", reason, cause: error }));
   }
   return disconnected(error, url, context);

@@ -122,8 +122,13 @@ export function disconnected(cause: unknown, url: URL, context: OperationContext
           : undefined,
     });
   }
-  const error = new SporeletError({ ...options, reason: `${url.host}: ${reason}` });
+  const error = new SporeletError({ ...options, reason: saidOf(url, reason, context) });
   return lasting.test(code) ? error : new Transient(error);
+}
+
+/** Names the host, unless the subject begins with it and the reader has just read it. */
+export function saidOf(url: URL, reason: string, { subject }: OperationContext): string {
+  return subject.startsWith(url.host) ? reason : `${url.host}: ${reason}`;
 }
 
 /** The innermost error with a code: undici and AggregateError wrap what the socket said. */

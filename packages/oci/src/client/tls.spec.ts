@@ -130,7 +130,7 @@ describe("a registry that cannot be reached", () => {
     await using client = createRegistryClient({ retries: impatient });
     await expect(client.check(registry.address)).rejects.toMatchObject({
       code: "unavailable",
-      reason: `${registry.address}: nothing listens there`,
+      reason: "nothing listens there",
     });
   });
 });
