@@ -241,6 +241,21 @@ describe("checking", () => {
       await expect(store.verify("hello")).rejects.toMatchObject({ code: "corrupt", reason: /config.json/ });
     }));
 
+  it("refuses what an earlier Sporelet stored, says what to do, and lets it be removed", () =>
+    withStore(async (store) => {
+      const { directory, digest } = await addSnapshot(store, "old");
+      const path = join(directory, "config.json");
+      const config = JSON.parse(await readFile(path, "utf8"));
+      await chmod(path, 0o600);
+      await writeFile(path, JSON.stringify({ ...config, formatVersion: 1 }));
+      await expect(store.resolve("old")).rejects.toMatchObject({
+        code: "incompatible",
+        reason: "it has format version 1, of an earlier Sporelet",
+        hint: expect.stringContaining("build it again"),
+      });
+      expect(await store.remove("old")).toMatchObject({ digest, removed: true });
+    }));
+
   it("lists what is whole, and reports what is not", () =>
     withStore(async (store) => {
       const whole = await addSnapshot(store, "whole");
@@ -291,5 +306,21 @@ describe("a store", () => {
       await using draft = await store.newSnapshot();
       expect((await store.sweep()).sort()).toEqual([stale, "rubbish"].sort());
       expect(await readdir(draft.directory)).toEqual([]);
+    }));
+
+  it("is swept of files that crashes left, once they are old", () =>
+    withStore(async (store, root) => {
+      const { digest } = await addSnapshot(store, "hello");
+      await store.publications.set(digest, { layers: [], origins: [] });
+      const gone = `${"0".repeat(64)}.json`;
+      const paths = [".tags.json.0123abcd.tmp", join("publications", gone)].map((name) => join(root, name));
+      for (const path of paths) await writeFile(path, "{}");
+      expect(await store.sweep()).toEqual([]);
+      const old = new Date(Date.now() - 2 * 3_600_000);
+      for (const path of [...paths, join(root, "tags.json")]) await utimes(path, old, old);
+      await utimes(join(root, "publications", `${digest.slice(7)}.json`), old, old);
+      expect(await store.sweep()).toEqual([".tags.json.0123abcd.tmp", gone]);
+      expect((await store.resolve("hello")).digest).toBe(digest);
+      expect(await store.publications.get(digest)).toEqual({ layers: [], origins: [] });
     }));
 });

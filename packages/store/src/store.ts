@@ -11,7 +11,8 @@ import { digestsIn } from "./collect/inventory.ts";
 import { type RemoveOptions, removeOnRequest } from "./collect/remove.ts";
 import { createDraft, type SnapshotDraft } from "./draft.ts";
 import { requireFormat } from "./format.ts";
-import { type Layout, layoutOf, sweepTemporary } from "./layout.ts";
+import { type Layout, layoutOf } from "./layout.ts";
+import { sweepLeftovers } from "./leftovers.ts";
 import { createMachineDirectories, type MachineDirectories } from "./machines.ts";
 import { createPublications, type Publications } from "./publications.ts";
 import { normalizeReference } from "./reference.ts";
@@ -207,7 +208,7 @@ function createStore(layout: Layout): Store {
     async history(reference) {
       return await historyOf(await resolve(reference), {
         find: (digest) => readIfThere(layout, digest, tags),
-        publicationOf: (digest) => publications.get(digest).catch(() => undefined),
+        publicationOf: (digest) => publications.get(digest),
       });
     },
     ...createCollector({ layout, uses, publications, tags }),
@@ -220,7 +221,7 @@ function createStore(layout: Layout): Store {
 
     check: (snapshot) =>
       checkSeal(snapshot.directory, filesOf(snapshot), snapshot.tags[0] ?? snapshot.digest),
-    sweep: () => sweepTemporary(layout),
+    sweep: () => sweepLeftovers(layout),
   };
   return store;
 }

@@ -103,6 +103,7 @@ async function blobsIn(
   const roles = new Map<string, { names: string[]; users: Set<string> }>();
   for (const { id, tags } of snapshots) {
     const snapshot = id as Digest;
+    // One that cannot be read names no blobs; whoever needs it is told.
     const publication = await publications.get(snapshot).catch(() => undefined);
     const chain = publication?.layers ?? [];
     // Whoever works with a snapshot may come for its blobs.

@@ -41,10 +41,9 @@ export async function measure(
 }
 
 /**
- * Adds the blocks of a file. XFS counts more in `st_blocks`, and only for some minutes: 128 KiB around each page that
- * was written to a shared file, so that the next pages come to lie beside it (speculative copy-on-write
- * preallocation: Linux,
- * Documentation/admin-guide/xfs.rst).
+ * Adds the blocks of a file. XFS counts more in `st_blocks`, for some minutes: 128 KiB around each page that was
+ * written to a shared file, so that the next pages come to lie beside it (speculative copy-on-write
+ * preallocation: Linux, Documentation/admin-guide/xfs.rst).
  */
 function add(
   to: { extents: number[]; elsewhereBytes: number },
