@@ -2,11 +2,12 @@ import { rmSync } from "node:fs";
 import { mkdir, open, realpath, rename, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { type NodeRecord, nodeRecordPath, type StartedNode, startTicksOf } from "@sporelet/api";
-import { makeRuntimeDirectory, openVolume, ownerOf } from "@sporelet/host";
+import { makeRuntimeDirectory, openVolume, ownerOf, tscKhz } from "@sporelet/host";
 import { openStore } from "@sporelet/store";
 import { createQemu } from "@sporelet/vmm";
 import { type Activity, createActivity } from "./activity.ts";
 import { adoptAll } from "./adopt.ts";
+import { gateHost } from "./gate-host.ts";
 import { createLazy } from "./lazy/lazy.ts";
 import { acquireHome } from "./lock.ts";
 import { createLog, type Log } from "./log.ts";
@@ -73,6 +74,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
 async function openNode(home: string, options: { activity: Activity; log: Log; shutdown: AbortSignal }) {
   await using undo = new AsyncDisposableStack();
   const machines = createMachines();
+  tscKhz().catch(() => {}); // It takes its time beside everything else.
   const volume = await openVolume({ home, signal: options.shutdown });
   undo.defer(async () => {
     const live = [...machines].some((machine) => machine.live !== undefined);
@@ -95,7 +97,7 @@ async function openNode(home: string, options: { activity: Activity; log: Log; s
   undo.use(node.lazy);
   await adoptAll(node);
   // Asked now so that the first resume need not; an error is met again there.
-  node.probes.get().catch(() => {});
+  gateHost(node).catch(() => {});
   const notices = volume.notice === undefined ? [] : [volume.notice];
   for (const notice of notices) options.log.info("volume", { notice });
   const owned = undo.move();

@@ -3,6 +3,7 @@ import { randomBytes, randomUUID } from "node:crypto";
 import { mkdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { type AgentClient, agent, connectAgent, firstContact, fromConnectError } from "@sporelet/api";
+import { agentGuest } from "@sporelet/compose-preheater";
 import { SporeletError } from "@sporelet/errors";
 import type { Machine, MachineFiles, MachineShape, Vmm } from "@sporelet/vmm";
 import type { Layer0 } from "../layer0/build.ts";
@@ -45,6 +46,7 @@ export interface GuestMachineOptions {
 const firstContactTimeoutMs = 120_000;
 const shutdownTimeoutMs = 60_000;
 const consoleTailLines = 25;
+const tailTimeoutMs = 15_000;
 /** Given to machines without a network, whose shape has one all the same. */
 const bootMac = "52:54:00:6b:00:02";
 
@@ -177,6 +179,22 @@ async function settled<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> 
   }
 }
 
+/** The end of a file in the guest; undefined when it cannot be had, which must not hide what it was to explain. */
+async function tailInGuest(
+  client: AgentClient,
+  file: string,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  const limit = AbortSignal.any([signal, AbortSignal.timeout(tailTimeoutMs)]);
+  try {
+    const argv = ["tail", "-n", `${consoleTailLines}`, file];
+    const { stdout } = await agentGuest(client).exec(argv, { signal: limit });
+    return stdout.trimEnd() || undefined;
+  } catch {
+    return undefined;
+  }
+}
+
 /** The agent logs each change of a service; each line is a reason to look again. */
 async function serviceReady(client: AgentClient, name: string, signal: AbortSignal): Promise<void> {
   const stop = new AbortController();
@@ -193,6 +211,7 @@ async function serviceReady(client: AgentClient, name: string, signal: AbortSign
           service === undefined
             ? "the root file system has no such service"
             : `it failed with code ${service.exitCode}`,
+        log: service && (await tailInGuest(client, service.log, signal)),
       });
     }
     return false;

@@ -44,7 +44,12 @@ const runSignature = {
       integer(1, 10_000, "a number of clones"),
       1,
     ),
-    timeout: value("--timeout <duration>", "limit for becoming ready (default: 30s)", parseDuration, 0),
+    timeout: value(
+      "--timeout <duration>",
+      "limit for becoming ready (default: 30s; more for what has to be fetched or booted first)",
+      parseDuration,
+      0,
+    ),
     fetch: value(
       "--fetch <how>",
       "of a snapshot that is not here: lazy (start while its pages arrive) or eager (default: lazy)",
