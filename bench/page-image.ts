@@ -32,6 +32,8 @@ const dataBytes = 400 * MiB;
 /** What one run in a process of its own took. */
 interface Run {
   ms: number;
+  /** Of the process, before and at the most. */
+  startBytes: number;
   peakBytes: number;
 }
 
@@ -121,13 +123,17 @@ const tasks: Record<string, (from: string, to: string) => Promise<unknown>> = {
 };
 
 async function task([name = "", from = "", to = ""]: string[]): Promise<void> {
+  const startBytes = residentBytes("VmRSS");
   const start = performance.now();
   await tasks[name]?.(from, to);
-  const ms = performance.now() - start;
-  // Not getrusage(2): its peak includes the process that this one was forked from.
-  const peakKiB = /^VmHWM:\s+(\d+) kB$/m.exec(readFileSync("/proc/self/status", "utf8"))?.[1];
-  const run: Run = { ms, peakBytes: Number(peakKiB) * 1024 };
+  const run: Run = { ms: performance.now() - start, startBytes, peakBytes: residentBytes("VmHWM") };
   process.stdout.write(JSON.stringify(run));
+}
+
+/** Not by getrusage(2): its peak includes that of the process that this one was forked from. */
+function residentBytes(field: "VmRSS" | "VmHWM"): number {
+  const status = readFileSync("/proc/self/status", "utf8");
+  return Number(new RegExp(`^${field}:\\s+(\\d+) kB$`, "m").exec(status)?.[1]) * 1024;
 }
 
 function timed(program: string, ...words: string[]): number {
@@ -157,11 +163,14 @@ async function compare(runs: number, directory: string): Promise<void> {
   const line = (what: string, ours: Run[] = [], zstd: number[] = []) => {
     const [mine, theirs] = [median(ours.map(({ ms }) => ms)), median(zstd)];
     const peak = Math.max(...ours.map(({ peakBytes }) => peakBytes)) / MiB;
+    const before = median(ours.map(({ startBytes }) => startBytes)) / MiB;
     const beside = zstd.length > 0 ? `${theirs.toFixed(0)} | ${(mine / theirs).toFixed(2)}` : " | ";
-    write(`| ${what} | ${mine.toFixed(0)} | ${beside} | ${peak.toFixed(0)} |`);
+    write(`| ${what} | ${mine.toFixed(0)} | ${beside} | ${peak.toFixed(0)} (${before.toFixed(0)}) |`);
   };
   write(`${dataBytes / MiB} MiB of data in a 1 GiB image, medians of ${runs}:\n`);
-  write("| what | ours, ms | zstd, ms | ratio | our peak RSS, MiB |\n| --- | --- | --- | --- | --- |");
+  write(
+    "| what | ours, ms | zstd, ms | ratio | our peak RSS (before), MiB |\n| --- | --- | --- | --- | --- |",
+  );
   line("encode, beside `zstd -T2 -3`", encodes, packs);
   line("decode, beside `zstd -d`", decodes, unpacks);
   line("digest", digests);

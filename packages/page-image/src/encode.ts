@@ -98,6 +98,10 @@ async function encode(
 ): Promise<EncodedBlob> {
   const { signal } = options;
   const { size: imageBytes } = await from.stat();
+  if (imageBytes > limits.imageBytes) {
+    const reason = `it has ${imageBytes} bytes, and ${limits.imageBytes} are the most`;
+    throw new SporeletError({ code: "invalid_argument", operation, subject: options.image, reason });
+  }
   const plan = await planEncoding(from, imageBytes, options);
   const totalBytes = (countPages(plan.hot) + countPages(plan.cold)) * pageBytes;
   const level = options.level ?? (plan.delta && totalBytes <= smallDeltaBytes ? 6 : 3);
