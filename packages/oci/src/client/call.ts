@@ -14,6 +14,8 @@ export interface RepositoryContext {
   name: string;
   /** False once the registry has answered a range request with everything. */
   ranges: { served: boolean | undefined };
+  /** Whether this registry takes uploads in chunks, and how large they may be, as far as it has been found out. */
+  chunks: { taken: boolean; limitBytes: number };
   /** Uploads that a refused mount has begun, by digest: each is used once. */
   opened: Map<string, URL>;
 }

@@ -128,12 +128,9 @@ export function createRegistryClient(options: RegistryClientOptions = {}): Regis
       if (context === undefined) {
         const target = { registry, endpoint: endpointOf(registry, settings.plainHttp) };
         context = {
-          transport,
-          settings,
-          target,
-          path,
-          name,
+          ...{ transport, settings, target, path, name },
           ranges: { served: undefined },
+          chunks: { taken: true, limitBytes: Number.POSITIVE_INFINITY },
           opened: new Map(),
         };
         repositories.set(name, context);

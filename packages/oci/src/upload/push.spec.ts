@@ -146,11 +146,41 @@ describe("pushing a blob", () => {
   });
 
   it("does not feed a registry for ever that always forgets", async () => {
-    await using test = await start([{ on: "PATCH", expireUploads: true, times: Number.POSITIVE_INFINITY }]);
+    await using test = await start([
+      { on: "/uploads/", expireUploads: true, times: Number.POSITIVE_INFINITY },
+    ]);
     await expect(test.repository.pushBlob(source)).rejects.toMatchObject({
       code: "unavailable",
       reason: expect.stringContaining("the registry lost the upload"),
     });
+  });
+
+  it.each([
+    ["takes no chunks", "none"],
+    ["says that nothing of a chunk has arrived", "stale range"],
+    ["makes something else of chunks", "lossy"],
+  ] as const)("sends everything at once to a registry that %s, and goes on doing so", async (_, chunks) => {
+    await using test = await start([], { chunks });
+    expect(await test.repository.pushBlob(source)).toBe("pushed");
+    expect(blobOf(stored(test))).toEqual(blobOf(bytes));
+    const before = test.registry.requests.length;
+    const other = randomBytes(500_000);
+    await test.repository.pushBlob(sourceOf(other));
+    expect(test.registry.requests.slice(before).map(({ method }) => method)).toEqual(["HEAD", "POST", "PUT"]);
+  });
+
+  it("sends smaller chunks to a registry that takes no large ones", async () => {
+    await using test = await start([], { chunks: "small" }, { chunkBytes: 6_000_000 });
+    const large = randomBytes(9_000_000);
+    await test.repository.pushBlob(sourceOf(large));
+    expect(test.registry.asked("PATCH").map(({ status }) => status)).toEqual([416, 202, 202, 202]);
+    expect(test.registry.blobs.has(blobOf(large).digest)).toBe(true);
+  });
+
+  it("sends everything at once when chunks go astray again and again", async () => {
+    await using test = await start([{ on: "PATCH", after: 1, status: 416, times: Number.POSITIVE_INFINITY }]);
+    expect(await test.repository.pushBlob(source)).toBe("pushed");
+    expect(blobOf(stored(test))).toEqual(blobOf(bytes));
   });
 
   it("goes on in another process where one stopped", async () => {

@@ -1,16 +1,8 @@
 import { hasBlob } from "../client/blobs.ts";
 import { operationOn, pushScope, type RepositoryContext } from "../client/call.ts";
 import { follow } from "../client/endpoint.ts";
-import {
-  type BlobSource,
-  commit,
-  open,
-  type Push,
-  type Session,
-  SessionLost,
-  sendChunk,
-  status,
-} from "./session.ts";
+import { pushChunks, type StoredSession } from "./chunks.ts";
+import { type BlobSource, commit, open, type Push } from "./session.ts";
 
 /**
  * Uploads that are under way, kept by the caller so that another process can go on with them. Keys and values
@@ -55,52 +47,15 @@ export async function pushBlob(
     signal,
   );
   const push: Push = { repository, operation, source, onProgress, chunkSignal: patience.signal };
-  if (source.size <= repository.settings.singlePutBytes) {
+  const small = source.size <= repository.settings.singlePutBytes;
+  if (small || !repository.chunks.taken || !(await pushChunks(push, sessions))) {
+    operation.attempts.progressed();
     await operation.attempts.run(async () => commit(push, await open(push), true));
+    // Only now is it certain that it was the chunks.
+    if (!small) repository.chunks.taken = false;
     onProgress(source.size);
-    return "pushed";
   }
-  return await pushChunks(push, sessions);
-}
-
-/** Chunk by chunk, each of which is a point from which the upload can be continued. */
-async function pushChunks(push: Push, sessions: StoredSession): Promise<"exists" | "pushed"> {
-  const { operation, source, repository, onProgress } = push;
-  const { signal } = operation;
-  let session = await sessions.read();
-  // Counted for the whole blob: a registry that always forgets is not fed for ever.
-  let losses = 0;
-  for (;;) {
-    try {
-      session =
-        session === undefined ? await open(push) : session.uncertain ? await status(push, session) : session;
-      onProgress(session.offset);
-      while (session.offset < source.size) {
-        session = await sendChunk(push, session);
-        await sessions.write(session);
-        operation.attempts.progressed();
-        onProgress(session.offset);
-        signal?.throwIfAborted();
-      }
-      await commit(push, session, false);
-      await sessions.forget();
-      return "pushed";
-    } catch (failure) {
-      if (failure instanceof SessionLost) {
-        losses += 1;
-        if (losses >= repository.settings.retries.attempts) throw failure.error;
-        session = undefined;
-        await sessions.forget();
-        // It may be there already: the answer that said so can have been what was lost.
-        if (await hasBlob(repository, source.digest, operation.signal, pushScope(repository)))
-          return "pushed";
-        onProgress(0);
-      } else if (session !== undefined) {
-        session = { ...session, uncertain: true };
-      }
-      await operation.attempts.failed(failure);
-    }
-  }
+  return "pushed";
 }
 
 /** A signal that follows another one some time later. */
@@ -122,12 +77,6 @@ function abortedLater(
       signal.removeEventListener("abort", onAbort);
     },
   };
-}
-
-interface StoredSession {
-  read(): Promise<Session | undefined>;
-  write(session: Session): Promise<void>;
-  forget(): Promise<void>;
 }
 
 function storedUnder(

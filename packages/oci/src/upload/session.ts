@@ -43,6 +43,20 @@ export interface Push {
 /** The registry does not know the upload any more: all that was sent is lost. */
 export class SessionLost extends Transient {}
 
+/** The registry has another offset than we thought, and tells when it is asked. */
+export class OutOfStep extends Transient {}
+
+/** The registry does not take chunks as they are sent. */
+export class ChunksRefused extends Error {
+  /** Smaller ones may do. */
+  readonly tooLarge: boolean;
+
+  constructor(tooLarge: boolean) {
+    super("the registry does not take chunks as they are sent");
+    this.tooLarge = tooLarge;
+  }
+}
+
 /** Begins an upload, or takes the one that a refused mount has begun. */
 export async function open({ repository, operation, source }: Push): Promise<Session> {
   const begun = repository.opened.get(source.digest);
@@ -72,7 +86,8 @@ export async function status(push: Push, session: Session): Promise<Session> {
   if (answer.status >= 400) throw await lost(push, answer);
   await answer.discard();
   const offset = receivedBytes(answer);
-  if (offset === undefined || offset > push.source.size) throw await lost(push, answer);
+  if (offset === undefined || offset > push.source.size)
+    throw lostBecause(push, "it does not say how much it has");
   return { ...moved(push, session, answer), offset, uncertain: false };
 }
 
@@ -80,10 +95,8 @@ export async function status(push: Push, session: Session): Promise<Session> {
 export async function sendChunk(push: Push, session: Session): Promise<Session> {
   const { repository, operation, source } = push;
   const { offset } = session;
-  const size = Math.min(
-    Math.max(repository.settings.chunkBytes, session.minChunkBytes),
-    source.size - offset,
-  );
+  const largest = Math.min(repository.settings.chunkBytes, repository.chunks.limitBytes);
+  const size = Math.min(Math.max(largest, session.minChunkBytes), source.size - offset);
   const answer = await operation.once({
     method: "PATCH",
     url: session.location,
@@ -92,22 +105,40 @@ export async function sendChunk(push: Push, session: Session): Promise<Session> 
       "content-range": `${offset}-${offset + size - 1}`,
     },
     body: { size, open: () => bytesOf(push, offset, size) },
-    expect: [202, 201, 204, 400, 404, 410, 416],
+    // ECR answers 201 to the last chunk (cirruslabs/tart#273).
+    expect: [202, 201, 204, 400, 404, 405, 410, 413, 416, 501],
     // The last bytes have left this process, but a slow link takes its time to carry them.
     answerTimeoutMs: repository.settings.commitTimeoutMs,
     signal: push.chunkSignal,
   });
-  if (answer.status === 416) {
-    // The registry has another offset than we thought, and tells when it is asked.
-    const error = await refusalOf(answer, repository.target, operation.context);
-    throw error instanceof Transient ? error : new Transient(error);
-  }
-  if (answer.status >= 400) throw await lost(push, answer);
+  if (answer.status >= 400) throw await chunkRefused(push, session, answer);
   await answer.discard();
   const received = receivedBytes(answer) ?? offset + size;
+  // ECR's Range stays at the end of the first chunk, whatever it has (aws/containers-roadmap#2831).
+  if (received === offset) throw new ChunksRefused(false);
   // docker-registry 2.8 takes chunks at any offset and appends them; only its count tells that one went astray.
-  if (received < offset || received > offset + size) throw await lost(push, answer);
+  if (received < offset || received > offset + size) throw lostBecause(push, "it has counted other bytes");
   return { ...moved(push, session, answer), offset: received };
+}
+
+/**
+ * What a chunk that was refused means. Not all registries take chunks: Google's Artifact Registry takes none, and
+ * GHCR none of more than 4 MiB, which it says with 416 (dotnet/sdk-container-builds#287, ocx-sh/ocx#237).
+ */
+async function chunkRefused(push: Push, session: Session, answer: Answer): Promise<Error> {
+  const { status } = answer;
+  const first = session.offset === 0 && !session.adopted;
+  if (status === 413 || (status === 416 && first)) return discarded(answer, new ChunksRefused(true));
+  if (status === 405 || status === 501 || (status === 400 && first))
+    return discarded(answer, new ChunksRefused(false));
+  if (status !== 416) return lost(push, answer);
+  const error = await refusalOf(answer, push.repository.target, push.operation.context);
+  return error instanceof Transient ? error : new OutOfStep(error);
+}
+
+async function discarded(answer: Answer, error: Error): Promise<Error> {
+  await answer.discard();
+  return error;
 }
 
 /** Ends the upload. `body`: the whole blob goes along. */
@@ -123,12 +154,21 @@ export async function commit(push: Push, session: Session, body: boolean): Promi
     expect: [201, 200, 202, 204, 400, 404, 410, 416],
     answerTimeoutMs: repository.settings.commitTimeoutMs,
   });
-  if (answer.status >= 400) throw await lost(push, answer, !session.adopted);
+  if (answer.status >= 400) throw await commitRefused(push, session, answer, body);
   await answer.discard();
   const stored = answer.header("docker-content-digest");
   if (isDigest(stored) && stored !== source.digest) {
     throw corrupt(operation.context, `the registry says that it stored ${stored}`);
   }
+}
+
+/** A digest that does not fit is the fault of what was sent, of how it was sent, or of who sent the first part. */
+async function commitRefused(push: Push, session: Session, answer: Answer, body: boolean): Promise<Error> {
+  const { operation, repository } = push;
+  const refusal = await refusalOf(answer, repository.target, operation.context);
+  const { reason } = refusal instanceof Transient ? refusal.error : refusal;
+  if (!reason.includes("DIGEST_INVALID") || session.adopted) return lostBecause(push, reason);
+  return body ? corrupt(operation.context, reason) : new ChunksRefused(false);
 }
 
 /** The session after an answer: its newest Location, which may be relative to the last. */
@@ -148,23 +188,15 @@ function receivedBytes(answer: Answer): number | undefined {
   return last === "0" ? 0 : Number(last) + 1;
 }
 
-/**
- * @param final a digest that does not fit is then the fault of what was sent, and sending it again would not help
- */
-async function lost(push: Push, answer: Answer, final = false): Promise<Error> {
+async function lost(push: Push, answer: Answer): Promise<SessionLost> {
   const { operation, repository } = push;
   const refusal = await refusalOf(answer, repository.target, operation.context);
-  const error = refusal instanceof Transient ? refusal.error : refusal;
-  if (final && error.reason.includes("DIGEST_INVALID")) return corrupt(operation.context, error.reason);
-  const { operation: doing, subject, reason } = error;
-  return new SessionLost(
-    new SporeletError({
-      operation: doing,
-      subject,
-      code: "unavailable",
-      reason: `the registry lost the upload: ${reason}`,
-    }),
-  );
+  return lostBecause(push, (refusal instanceof Transient ? refusal.error : refusal).reason);
+}
+
+function lostBecause({ operation }: Push, why: string): SessionLost {
+  const reason = `the registry lost the upload: ${why}`;
+  return new SessionLost(new SporeletError({ ...operation.context, code: "unavailable", reason }));
 }
 
 /** Exactly `size` bytes of the source. */

@@ -16,7 +16,7 @@ import { createFaults, type Fault, type Faults, type RecordedRequest } from "./f
 import { handleManifest, referrers } from "./manifests.ts";
 import { type Exchange, errorReply, exchangeOf, type Reply, send } from "./reply.ts";
 import { createState, storeBlob } from "./state.ts";
-import { beginUpload, continueUpload } from "./uploads.ts";
+import { beginUpload, type ChunkQuirk, continueUpload } from "./uploads.ts";
 
 export interface TestRegistryOptions {
   faults?: readonly Fault[];
@@ -28,6 +28,8 @@ export interface TestRegistryOptions {
   relativeLocations?: boolean;
   /** OCI-Chunk-Min-Length. Default: none. */
   minChunkBytes?: number;
+  /** Default: chunks as the specification has them. */
+  chunks?: ChunkQuirk;
   /** Whether blobs can be mounted. Default: true. */
   mounts?: boolean;
 }
@@ -123,6 +125,7 @@ export async function startTestRegistry(options: TestRegistryOptions = {}): Prom
       locationBase: options.relativeLocations ? "" : `${scheme}://${address}`,
       minChunkBytes: options.minChunkBytes,
       mounts: options.mounts ?? true,
+      chunks: options.chunks,
     };
     if (rest === "") return beginUpload(state, repository, exchange, uploads);
     return continueUpload(state, repository, rest, exchange, uploads);

@@ -15,6 +15,7 @@ export interface Upload {
   repository: string;
   parts: Buffer[];
   sizeBytes: number;
+  firstChunkBytes?: number;
   /** Part of the Location, another one after each answer: only the newest is valid. */
   state: number;
 }

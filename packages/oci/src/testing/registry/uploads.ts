@@ -8,7 +8,21 @@ export interface UploadOptions {
   locationBase: string;
   minChunkBytes: number | undefined;
   mounts: boolean;
+  chunks: ChunkQuirk | undefined;
 }
+
+/** What registries do with chunks in place of what the specification says. */
+export type ChunkQuirk =
+  /** They take none. */
+  | "none"
+  /** They take none above 4 MB, and say 416. */
+  | "small"
+  /** They take them, but their Range stays at the end of the first. */
+  | "stale range"
+  /** They lose one byte of each. */
+  | "lossy";
+
+const smallChunkBytes = 4_000_000;
 
 /** POST: begins an upload, or mounts. */
 export function beginUpload(
@@ -63,8 +77,12 @@ export async function continueUpload(
       if (last !== undefined && Number(last) - Number(first) + 1 !== length) {
         return errorReply(400, "SIZE_INVALID", "Content-Range and Content-Length differ");
       }
-      await read(take);
+      if (options.chunks === "none") return errorReply(405, "UNSUPPORTED", "the operation is unsupported");
+      if (options.chunks === "small" && length > smallChunkBytes)
+        return errorReply(416, "SIZE_INVALID", "too large");
+      await read(options.chunks === "lossy" ? (part) => take(part.subarray(1)) : take);
       upload.state += 1;
+      upload.firstChunkBytes ??= upload.sizeBytes;
       return answer(202, id, upload, options);
     }
     case "PUT":
@@ -92,13 +110,17 @@ function finish(
   return { status: 201, headers: { location, "docker-content-digest": digest } };
 }
 
+function receivedBytes(upload: Upload, { chunks }: UploadOptions): number {
+  return (chunks === "stale range" ? upload.firstChunkBytes : undefined) ?? upload.sizeBytes;
+}
+
 function answer(status: number, id: string, upload: Upload, options: UploadOptions): Reply {
   const { locationBase, minChunkBytes } = options;
   return {
     status,
     headers: {
       location: `${locationBase}/v2/${upload.repository}/blobs/uploads/${id}?_state=${upload.state}`,
-      range: `0-${Math.max(0, upload.sizeBytes - 1)}`,
+      range: `0-${Math.max(0, receivedBytes(upload, options) - 1)}`,
       "docker-upload-uuid": id,
       ...(minChunkBytes === undefined ? {} : { "oci-chunk-min-length": String(minChunkBytes) }),
     },
