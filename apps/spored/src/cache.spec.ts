@@ -1,6 +1,6 @@
 import type { node as api } from "@sporelet/api";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { buildBase, run, shell, startTestNode, type TestNode, traces } from "./testing/node.ts";
+import { buildBase, forked, run, shell, startTestNode, type TestNode, traces } from "./testing/node.ts";
 
 const isRoot = process.getuid?.() === 0;
 
@@ -88,6 +88,10 @@ describe.runIf(isRoot)("the store of a node with machines", () => {
       expect(clone?.state).toBe("running");
       expect((await shell(node.client, `clone-${round}`, "cat /proc/uptime")).code).toBe(0);
       expect((await node.client.verifySnapshot({ snapshot: child.digest })).verified).toBe(true);
+      // A fork's instant has no name: only its children keep it.
+      const { digest, machines } = await forked(node.client, { machine: origin?.id ?? "", count: 2 });
+      expect(machines.map(({ snapshotDigest }) => snapshotDigest)).toEqual([digest, digest]);
+      expect((await node.client.verifySnapshot({ snapshot: digest })).verified).toBe(true);
     }
     starting = false;
     expect(await collecting).toBeGreaterThan(0);

@@ -40,7 +40,7 @@ export interface SnapshotDraft extends AsyncDisposable {
   adopt(configBytes: Uint8Array, tag?: string, options?: AdoptOptions): Promise<StoredSnapshot>;
 }
 
-export interface AdoptOptions {
+interface AdoptOptions {
   base?: StoredSnapshot | undefined;
   signal?: AbortSignal | undefined;
 }

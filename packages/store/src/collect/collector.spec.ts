@@ -320,8 +320,8 @@ describe("removing by id", () => {
     }));
 });
 
-describe("removing a snapshot that others were made from", () => {
-  it("is refused with their names, unless forced; they stay whole", () =>
+describe("removing a snapshot that is needed", () => {
+  it("as a parent is refused with the children's names, unless forced; they stay whole", () =>
     withStore(async (store) => {
       const parent = await addSnapshot(store, "parent");
       const child = await addChild(store, parent, "child");
@@ -334,6 +334,18 @@ describe("removing a snapshot that others were made from", () => {
       expect((await store.resolve("parent")).digest).toBe(parent.digest);
       expect(await store.remove("parent", { force: true })).toEqual(dry);
       await store.verify(child.digest);
+    }));
+
+  it("is refused while something works with it, unless forced", () =>
+    withStore(async (store) => {
+      const { digest: pushed } = await addSnapshot(store, "app");
+      using _ = store.lease(pushed, "push to registry.example/app");
+      await expect(store.remove("app")).rejects.toMatchObject({
+        code: "failed_precondition",
+        reason: "it is used by push to registry.example/app",
+        hint: "wait until that has ended, or force it",
+      });
+      expect((await store.remove("app", { force: true })).removed).toBe(true);
     }));
 
   it("takes a name away when it has others, children or not", () =>

@@ -35,7 +35,7 @@ export async function removeOnRequest(
 ): Promise<void> {
   const { inUse = () => [], force = false, dryRun = false } = options;
   if (!force) {
-    requireUnused(reference, [...inUse(digest), ...sources.uses.holdersOf(digest)]);
+    requireUnused(reference, inUse(digest), sources.uses.holdersOf(digest));
     await requireNoChildren(sources, reference, digest, options.residents ?? { inUse });
   }
   if (dryRun) return;
@@ -44,17 +44,21 @@ export async function removeOnRequest(
   if (await removeSnapshot(context, digest, { inUse, force, takeNames: true })) return;
   // Somebody came for it meanwhile, or the collector was quicker.
   await uses.removed(digest);
-  requireUnused(reference, [...inUse(digest), ...uses.holdersOf(digest)]);
+  requireUnused(reference, inUse(digest), uses.holdersOf(digest));
 }
 
-function requireUnused(subject: string, users: readonly string[]): void {
+function requireUnused(subject: string, machines: readonly string[], holders: readonly string[]): void {
+  const users = [...machines, ...holders];
   if (users.length === 0) return;
   throw new SporeletError({
     code: "failed_precondition",
     operation: "remove the snapshot",
     subject,
     reason: `it is used by ${enumerate(users)}`,
-    hint: "remove these machines first, or force it",
+    hint:
+      machines.length > 0
+        ? "remove these machines first, or force it"
+        : "wait until that has ended, or force it",
   });
 }
 
