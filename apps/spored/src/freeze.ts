@@ -103,6 +103,8 @@ async function takeState(
 ): Promise<{ parent: StoredSnapshot; capture: MemoryCapture; pauseMs: number }> {
   loadSyscalls();
   const parent = await parentOf(node, machine, operation);
+  // What changed is compared with it, when the machine may have been removed already.
+  made.use(node.store.lease(parent.digest, `${operation} of ${machine.name}`));
   const into = (file: string) => path.join(draft.directory, file);
   const inherit = async (file: "kernel" | "initramfs" | "workingset") => {
     const source = parent.files[file];
