@@ -137,7 +137,8 @@ export function createAuthorizer(options: {
       }
       if (credential !== undefined && "registryToken" in credential) return used === undefined;
       const { scope } = challenge.parameters;
-      if (scope !== undefined) registry.extraScopes.set(keyOf(scopes), [scope]);
+      // GHCR names a repository that does not exist where nothing was asked for (oras-project/oras#1128).
+      if (scope !== undefined && scopes.length > 0) registry.extraScopes.set(keyOf(scopes), [scope]);
       // Only the token that was refused is given up: another request may have fetched a new one meanwhile.
       forget(registry, scopes, used);
       return true;

@@ -1,6 +1,7 @@
 import type { Digest } from "../digest.ts";
 import { addressOf, operationOn, pullScope, pushScope, type RepositoryContext } from "./call.ts";
 import { follow } from "./endpoint.ts";
+import { redirects } from "./transport.ts";
 
 /**
  * Whether the repository has a blob.
@@ -20,9 +21,18 @@ export async function hasBlob(
     signal,
   });
   const url = addressOf(repository, `blobs/${digest}`);
-  const answer = await operation.send({ method: "HEAD", url, expect: [200, 404] });
+  const answer = await operation.send({ method: "HEAD", url, expect: [200, 404, ...redirects] });
   await answer.discard();
-  return answer.status === 200;
+  if (answer.status === 200 || answer.status === 404) return answer.status === 200;
+  // Sent to an object store: whether it has the blob is found out by its first byte. An empty one has none (416).
+  const first = await operation.send({
+    method: "GET",
+    url,
+    headers: { range: "bytes=0-0" },
+    expect: [200, 206, 416, 400, 403, 404],
+  });
+  await first.discard();
+  return [200, 206, 416].includes(first.status);
 }
 
 /** Makes a blob of another repository of the same registry appear here too, without sending it. */

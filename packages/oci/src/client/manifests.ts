@@ -8,6 +8,7 @@ import { isTag } from "../reference.ts";
 import { addressOf, operationOn, pullScope, pushScope, type RepositoryContext } from "./call.ts";
 import type { Answer } from "./exchange.ts";
 import { type OperationContext, Transient } from "./retry.ts";
+import { redirects } from "./transport.ts";
 
 const accept = [...manifestMediaTypes, "*/*;q=0.1"].join(", ");
 
@@ -20,7 +21,7 @@ export async function resolveManifest(
   const operation = begin(repository, "resolve", tagOrDigest, pullScope(repository), signal);
   const url = addressOf(repository, `manifests/${tagOrDigest}`);
   const answer = await explained(operation.context, tagOrDigest, () =>
-    operation.send({ method: "HEAD", url, headers: { accept }, expect: [200, 405] }),
+    operation.send({ method: "HEAD", url, headers: { accept }, expect: [200, 405, ...redirects] }),
   );
   await answer.discard();
   const digest = answer.header("docker-content-digest");

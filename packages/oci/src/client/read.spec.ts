@@ -28,12 +28,13 @@ describe("reading a blob", () => {
   it("goes on at the byte where a connection dropped, as often as it takes", async () => {
     await using test = await start({ on: "GET /blobs/", dropAfterBytes: 90_000, times: 20 });
     expect(blobOf(await collect(test.repository.streamBlob(blob)))).toEqual(blobOf(bytes));
-    const ranges = test.registry.asked("GET /blobs/").map(({ headers }) => headers.range);
-    expect(ranges[0]).toBeUndefined();
-    expect(ranges.slice(1).every((range) => /^bytes=[1-9]\d*-999999$/.test(range ?? ""))).toBe(true);
-    expect(test.retried.length).toBeGreaterThan(5);
-    // What was in flight when a connection dropped is all that was sent twice.
-    expect(test.registry.sentBytes(blob.digest)).toBeLessThan(1.5 * bytes.length);
+    const begins = test.registry
+      .asked("GET /blobs/")
+      .map(({ headers }) => Number(/^bytes=(\d+)-999999$/.exec(headers.range ?? "bytes=0-999999")?.[1]));
+    expect(begins.length).toBeGreaterThan(10);
+    expect(begins).toEqual([...begins].sort((a, b) => a - b));
+    expect(begins.at(-1)).toBeGreaterThan(800_000);
+    expect(test.retried.length).toBe(begins.length - 1);
   });
 
   it("gives up when nothing more arrives", async () => {

@@ -54,6 +54,17 @@ describe("a redirect to another origin", () => {
     expect(test.registry.asked("registry GET")).toHaveLength(2);
   });
 
+  it("is not followed with HEAD, which object stores refuse, to see whether a blob is there", async () => {
+    const faults = [
+      { on: "registry HEAD", redirect: true, times: 2 },
+      { ...always, redirect: true },
+    ];
+    await using test = await start({ faults });
+    expect(await test.repository.hasBlob(blob.digest)).toBe(true);
+    expect(await test.repository.hasBlob(blobOf(randomBytes(9)).digest)).toBe(false);
+    expect(test.registry.asked("storage HEAD")).toHaveLength(0);
+  });
+
   it("is asked for anew when the read goes on after a drop", async () => {
     await using test = await start({
       faults: [

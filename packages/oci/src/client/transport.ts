@@ -39,7 +39,12 @@ export interface Transport {
   send(request: TransportRequest): Promise<Answer>;
 }
 
-const redirectStatuses: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
+/**
+ * HEAD requests that expect these get them for redirects to other origins: object stores answer 403 to the HEAD of
+ * an address that was signed for GET (containerd/stargz-snapshotter#167, pulp/pulp_container#579).
+ */
+export const redirects = [301, 302, 303, 307, 308] as const;
+const redirectStatuses: ReadonlySet<number> = new Set(redirects);
 const longestChain = 5;
 /** What object stores answer once a signed address has expired. */
 const expiredStatuses: ReadonlySet<number> = new Set([400, 401, 403, 404, 410]);
@@ -53,7 +58,7 @@ export function createTransport(options: {
 }): Transport {
   const { dispatchers, authorizer, settings } = options;
   /** Where reads of blobs were redirected to, so that each of many range reads takes one request and not two. */
-  const redirects = new Map<string, URL>();
+  const remembered = new Map<string, URL>();
 
   const ask = (request: TransportRequest, url: URL, authorization: string | undefined): Promise<Answer> =>
     exchange(dispatchers.for(url), {
@@ -87,7 +92,6 @@ export function createTransport(options: {
   const followAll = async (request: TransportRequest, first: Answer): Promise<Answer> => {
     let answer = first;
     for (let hops = 0; redirectStatuses.has(answer.status); hops++) {
-      if (request.expect.includes(answer.status)) return answer;
       const { context } = request;
       const reading = request.method === "GET" || request.method === "HEAD";
       if (hops === longestChain || (!reading && answer.status < 307)) {
@@ -100,6 +104,8 @@ export function createTransport(options: {
       }
       await answer.discard();
       const url = follow(answer.header("location"), answer.url, settings.plainHttp, context);
+      const away = url.origin !== request.target.endpoint.origin;
+      if (away && request.method === "HEAD" && request.expect.includes(answer.status)) return answer;
       const home = url.origin === request.target.endpoint.origin && answer.url.origin === url.origin;
       answer = home ? await askRegistry({ ...request, url }) : await ask(request, url, undefined);
     }
@@ -108,18 +114,18 @@ export function createTransport(options: {
 
   const remember = (request: TransportRequest, answer: Answer): void => {
     if (request.remember !== true || answer.url.origin === request.target.endpoint.origin) return;
-    redirects.delete(request.url.href);
-    redirects.set(request.url.href, answer.url);
-    const [oldest] = redirects.keys();
-    if (redirects.size > rememberedRedirects && oldest !== undefined) redirects.delete(oldest);
+    remembered.delete(request.url.href);
+    remembered.set(request.url.href, answer.url);
+    const [oldest] = remembered.keys();
+    if (remembered.size > rememberedRedirects && oldest !== undefined) remembered.delete(oldest);
   };
 
   const resolve = async (request: TransportRequest): Promise<Answer> => {
-    const known = request.remember === true ? redirects.get(request.url.href) : undefined;
+    const known = request.remember === true ? remembered.get(request.url.href) : undefined;
     if (known !== undefined) {
       const answer = await ask(request, known, undefined);
       if (request.expect.includes(answer.status)) return answer;
-      redirects.delete(request.url.href);
+      remembered.delete(request.url.href);
       await answer.discard();
     }
     const answer = await followAll(request, await askRegistry(request));

@@ -131,15 +131,16 @@ export async function startTestRegistry(options: TestRegistryOptions = {}): Prom
     return continueUpload(state, repository, rest, exchange, uploads);
   };
 
-  const redirected = ({ fault, incoming }: Exchange, digest: string): Reply | undefined => {
-    if (fault.redirect === undefined || fault.redirect === false || incoming.method !== "GET")
-      return undefined;
+  const redirected = ({ fault }: Exchange, digest: string): Reply | undefined => {
+    if (fault.redirect === undefined || fault.redirect === false) return undefined;
     const storage = `http://${storageAddress}/${digest}?signature=${redirectEpoch}`;
     return { status: 307, headers: { location: fault.redirect === true ? storage : fault.redirect } };
   };
 
   /** An object store: it takes signed addresses, and nobody's name. */
   const storage = (exchange: Exchange): Reply => {
+    // Signed for GET alone, as object stores have it.
+    if (exchange.request.method !== "GET") return { status: 403 };
     if (exchange.url.searchParams.get("signature") !== String(redirectEpoch)) {
       return { status: 403, body: Buffer.from("<Error><Code>AccessDenied</Code></Error>") };
     }
