@@ -19,23 +19,25 @@ interface Snapshot {
   diskOwnBytes: number;
 }
 
-/** Appends numbered lines with their checksums to a file on the disk and to one in memory, for ever. */
+/**
+ * Appends numbered lines to a file on the disk and to one in memory, for ever. All of a line follows from its
+ * number, so that nothing in it can change unnoticed.
+ */
 const writer = `n=0
 while :; do
   n=$((n + 1))
-  line="$n $(echo "$n" | sha256sum)"
+  line="$n $((n * n % 99991)) $((n * 7919 % 65521)) the rest of line $n"
   echo "$line" >>/var/tmp/journal && sync /var/tmp/journal
   echo "$line" >>/dev/shm/journal
 done`;
 
-/** Prints how many lines each of the files has, if all of them are right and none is missing. */
+/** Prints how many lines each of the files has by now, if all of them are right and none is missing. */
 const checker = `for file in /var/tmp/journal /dev/shm/journal; do
-  n=0
-  while read -r number sum rest; do
-    n=$((n + 1))
-    [ "$number $sum" = "$n $(echo "$n" | sha256sum | cut -d' ' -f1)" ] || { echo "$file: line $n: $number $sum"; exit 1; }
-  done <$file
-  echo $n
+  head -n $(wc -l <$file) $file | awk '
+    $0 != NR " " NR * NR % 99991 " " NR * 7919 % 65521 " the rest of line " NR {
+      print FILENAME ": line " NR ": " $0; bad = 1; exit 1
+    }
+    END { if (!bad) print NR }' || exit 1
 done`;
 
 describe("a clone of a Compose project that is forked", () => {
