@@ -40,6 +40,8 @@ export interface Answer {
   discard(): Promise<void>;
 }
 
+/** Of what is sent, so much is read before the connection takes it. */
+const readAheadBytes = 1024 * 1024;
 /** A body that is not worth reading to its end to save a connection. */
 const discardLimitBytes = 64 * 1024;
 
@@ -61,7 +63,7 @@ export async function exchange(dispatcher: Dispatcher, options: ExchangeRequest)
         ...options.headers,
         ...(method === "GET" || method === "HEAD" ? {} : { "content-length": String(body?.size ?? 0) }),
       },
-      body: body === undefined || body.size === 0 ? null : Readable.from(watched(body, watchdog, options)),
+      body: body === undefined || body.size === 0 ? null : streamOf(watched(body, watchdog, options)),
       signal: watchdog.signal,
       // The watchdog sees the sending too, and tells what it saw.
       headersTimeout: 0,
@@ -73,6 +75,11 @@ export async function exchange(dispatcher: Dispatcher, options: ExchangeRequest)
     watchdog[Symbol.dispose]();
     throw failure(error);
   }
+}
+
+/** Counted in bytes: by objects, 16 chunks of any size would be read ahead. */
+function streamOf(chunks: AsyncIterable<Uint8Array>): Readable {
+  return Readable.from(chunks, { objectMode: false, highWaterMark: readAheadBytes });
 }
 
 /** The body's bytes; each that is taken is a sign of life. */

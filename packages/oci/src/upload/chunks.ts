@@ -35,16 +35,22 @@ export async function pushChunks(push: Push, sessions: StoredSession): Promise<b
   const scope = pushScope(repository);
   let session = await sessions.read();
   let doubts = 0;
+  let farthest = 0;
 
+  const reached = (offset: number): void => {
+    // What is sent a second time, after all was lost, is no progress.
+    if (offset > farthest) attempts.progressed();
+    farthest = Math.max(farthest, offset);
+    onProgress(offset);
+  };
   const send = async (): Promise<void> => {
     session =
       session === undefined ? await open(push) : session.uncertain ? await status(push, session) : session;
-    onProgress(session.offset);
+    reached(session.offset);
     while (session.offset < source.size) {
       session = await sendChunk(push, session);
       await sessions.write(session);
-      attempts.progressed();
-      onProgress(session.offset);
+      reached(session.offset);
       signal?.throwIfAborted();
     }
     await commit(push, session, false);

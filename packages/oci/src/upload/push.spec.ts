@@ -125,6 +125,15 @@ describe("pushing a blob", () => {
     expect(uploaded(test)).toBe(bytes.length);
   });
 
+  it("gets through over a connection that never lives as long as a chunk takes", async () => {
+    await using test = await start([
+      { on: "PATCH", dropUploadAfterBytes: 70_000, times: Number.POSITIVE_INFINITY },
+    ]);
+    expect(await test.repository.pushBlob(source)).toBe("pushed");
+    expect(blobOf(stored(test))).toEqual(blobOf(bytes));
+    expect(test.registry.asked("POST")).toHaveLength(1);
+  });
+
   it.each<[string, Fault]>([
     ["503", { on: "PATCH", status: 503, times: 3 }],
     ["429", { on: "POST", status: 429, times: 3 }],
