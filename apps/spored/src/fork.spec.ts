@@ -240,6 +240,29 @@ describe.runIf(isRoot)("a machine that works", () => {
     }
   });
 
+  it("is forked while everything that nothing needs is removed all the time", async () => {
+    const parent = await start("parent");
+    let [ended, collections] = [false, 0];
+    const collector = (async () => {
+      for (; !ended; collections++) await node.client.collectCache({});
+    })();
+    try {
+      for (const name of ["a", "b", "c"]) {
+        const { machines, digest } = await forked(node.client, { machine: "parent", name, ports });
+        expect((await verify(portOf(machines[0]))).problems).toEqual(sound);
+        expect((await node.client.verifySnapshot({ snapshot: digest })).verified).toBe(true);
+      }
+    } finally {
+      ended = true;
+      await collector;
+    }
+    expect(collections).toBeGreaterThan(0);
+    for (const name of ["a", "b", "c"]) await node.client.removeMachine({ machine: name, force: true });
+    await node.client.collectCache({});
+    expect(await nameless()).toEqual([]);
+    expect((await verify(portOf(parent))).problems).toEqual(sound);
+  });
+
   it("is forked several times at once", async () => {
     const parent = await start("parent");
     const forks = await Promise.all(
