@@ -14,7 +14,8 @@ async function start(...faults: Fault[]) {
   const client = stack.use(
     createRegistryClient({
       retries: { firstDelayMs: 1, longestRetryAfterMs: 5 },
-      idleTimeoutMs: 300,
+      // Short only where it is to expire: this process can be held up for as long as others want.
+      idleTimeoutMs: faults.some((fault) => fault.stallAfterBytes !== undefined) ? 300 : 60_000,
       onRetry: (why) => retried.push(why),
     }),
   );

@@ -28,7 +28,7 @@ async function start(
     chunkBytes,
     singlePutBytes: 1000,
     retries: { firstDelayMs: 1 },
-    idleTimeoutMs: 300,
+    lastChunkTimeoutMs: 60_000,
     ...more,
   };
   const another = () => stack.use(createRegistryClient(settings)).repository(registry.address, "hello");
@@ -56,7 +56,11 @@ describe("pushing to docker-registry", () => {
     if (reason !== undefined) return ctx.skip(reason);
     await using registry = await startDockerRegistry();
     const push = async (signal: AbortSignal | undefined, onProgress: (sentBytes: number) => void) => {
-      await using client = createRegistryClient({ chunkBytes, singlePutBytes: 1000 });
+      await using client = createRegistryClient({
+        chunkBytes,
+        singlePutBytes: 1000,
+        lastChunkTimeoutMs: 60_000,
+      });
       return await client
         .repository(registry.address, "hello")
         .pushBlob(source, { sessions, signal, onProgress });
