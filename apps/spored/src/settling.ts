@@ -20,6 +20,8 @@ export function createSettling(): Settling {
       };
     },
     async settled() {
+      // A cancellation that arrived together with this request is known a turn later.
+      await new Promise((resolve) => setImmediate(resolve));
       await Promise.all([...calls].flatMap(([call, signal]) => (signal.aborted ? [call] : [])));
     },
   };
