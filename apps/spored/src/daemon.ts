@@ -46,6 +46,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   const log = createLog((line) => void logFile.appendFile(line));
   const stop = stopSignal();
   using activity = createActivity(options.idleExitMs);
+  using opening = activity.begin(); // However long that takes, it is no idleness.
   const ended = AbortSignal.any([stop.signal, activity.idle]);
   await using opened = await openNode(home, { activity, log, shutdown: ended });
   const { node, notices } = opened;
@@ -63,6 +64,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
     await writeRecord(home, record);
     log.info("ready", { pid: process.pid, version, socket });
     options.onReady({ ...record, notices });
+    opening[Symbol.dispose]();
     await aborted(ended);
   }
   // First the record, so that whoever looks for a spored from now on starts another one.
