@@ -6,9 +6,9 @@
  */
 import { copyFile, mkdir, open, readdir, readFile, rm, stat, truncate, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
-import { readProcessMemory } from "@sporelet/host";
+import { pageBytes, readProcessMemory } from "@sporelet/host";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { captureMemory } from "./capture.ts";
+import { captureMemory, prepareCapture } from "./capture.ts";
 import { type Frozen, freeze, type Guest, meetAgain, meetBooted, meetResumed } from "./conformance/guest.ts";
 import { digestOfFile, processesWith } from "./conformance/host.ts";
 import { networkTests } from "./conformance/network.ts";
@@ -211,6 +211,38 @@ export function vmmConformance(title: string, makeContext: () => Promise<Conform
         const third = await freeze(grandchild, await newDirectory());
         await using last = await clone(third);
         expect(await last.run("sha256sum /second")).toBe(second);
+      });
+
+      it("is captured as it was in the pause, and all that differs from its state is known", async () => {
+        await using guest = await clone();
+        await guest.run("head -c 3000000 /dev/urandom > /added; rm /blob");
+        const target = join(await newDirectory(), "memory");
+        await using capture = await prepareCapture({ machine: guest.machine, target });
+        await guest.machine.pause();
+        const inPause = Buffer.alloc(memoryBytes);
+        for (const { address, offset, bytes } of await guest.machine.memoryMap()) {
+          await readProcessMemory(guest.machine.pid, address, inPause.subarray(offset, offset + bytes));
+        }
+        await capture.take();
+        await guest.machine.unpause();
+        await guest.run("head -c 3000000 /dev/urandom > /added");
+        const { changed = [] } = await capture.complete();
+        expect(inPause.equals(await readFile(target))).toBe(true);
+        const base = await readFile(frozen.memory);
+        const known = new Set(
+          changed.flatMap(({ offset, length }) =>
+            Array.from({ length: length / pageBytes }, (_, i) => offset / pageBytes + i),
+          ),
+        );
+        const differing = Array.from({ length: memoryBytes / pageBytes }, (_, page) => page).filter(
+          (page) => {
+            const [start, end] = [page * pageBytes, (page + 1) * pageBytes];
+            return base.compare(inPause, start, end, start, end) !== 0;
+          },
+        );
+        expect(differing.length).toBeGreaterThan(3_000_000 / pageBytes);
+        expect(differing.every((page) => known.has(page))).toBe(true);
+        expect(known.size).toBe(differing.length);
       });
 
       it("shows where its memory lies in the VMM", async () => {
