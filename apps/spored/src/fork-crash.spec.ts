@@ -9,6 +9,8 @@ const ports = [{ host: 0, guest: workerPort }];
 const kills = Number(process.env.SPORELET_TEST_KILLS ?? 100);
 /** The worker looks at all that it wrote, which takes longer and longer: not after every kill. */
 const looksEvery = 10;
+/** Each kill is followed by the start of a spored. */
+const timeoutMs = kills * 10_000;
 
 it("is killed while it freezes real guests", (ctx) => {
   if (!isRoot) ctx.skip("clones with networks of their own need root");
@@ -86,13 +88,15 @@ describe.runIf(isRoot)(`a spored that is killed at ${kills} instants`, () => {
     }
   };
 
-  it("in a diff leaves a whole snapshot or none, and the machine at work", async () => {
+  it("in a diff leaves a whole snapshot or none, and the machine at work", {
+    timeout: timeoutMs,
+  }, async () => {
     await killedDuring((n) =>
       node.client.createSnapshot({ machine: "parent", tag: `crash:${n}`, diff: true }),
     );
   });
 
-  it("in a fork leaves whole children or none, and the machine at work", async () => {
+  it("in a fork leaves whole children or none, and the machine at work", { timeout: timeoutMs }, async () => {
     await killedDuring((n) => forked(node.client, { machine: "parent", name: `child-${n}`, ports }));
   });
 });
