@@ -7,9 +7,18 @@ import { createZstdDecompress } from "node:zlib";
 import { SporeletError } from "@sporelet/errors";
 import type { PageImageLayer, Repository, WholeFileLayer } from "@sporelet/oci";
 import { type BlobIndex, parseIndex } from "@sporelet/page-image";
+import { withAttempts } from "./attempts.ts";
 
 /** Fetches the page index of a blob, which is its tail. */
-export async function fetchIndex(
+export function fetchIndex(
+  repository: Repository,
+  layer: PageImageLayer,
+  signal: AbortSignal,
+): Promise<BlobIndex> {
+  return withAttempts(signal, () => tryIndex(repository, layer, signal));
+}
+
+async function tryIndex(
   repository: Repository,
   { descriptor, index }: PageImageLayer,
   signal: AbortSignal,
@@ -25,11 +34,26 @@ export async function fetchIndex(
  *
  * @throws SporeletError `corrupt` when it is not what its descriptor says; no file is left then
  */
-export async function fetchWhole(
+export function fetchWhole(
+  repository: Repository,
+  file: WholeFileLayer,
+  target: string,
+  options: WholeOptions,
+): Promise<void> {
+  return withAttempts(options.signal, () => tryWhole(repository, file, target, options));
+}
+
+export interface WholeOptions {
+  signal: AbortSignal;
+  /** Called as bytes come. */
+  onBytes?: (bytes: number) => void;
+}
+
+async function tryWhole(
   repository: Repository,
   { file, rawBytes, descriptor }: WholeFileLayer,
   target: string,
-  options: { signal: AbortSignal; onBytes?: (bytes: number) => void },
+  options: WholeOptions,
 ): Promise<void> {
   const { signal, onBytes = () => {} } = options;
   const wrong = (reason: string, cause?: unknown) =>

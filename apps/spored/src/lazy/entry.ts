@@ -78,5 +78,7 @@ export async function removeLazy(directory: string): Promise<void> {
   const mount = path.join(directory, lazyFiles.mount);
   // A killed server leaves its mount; more than one can lie over another.
   while (detachMount(mount, { abort: true }));
+  const socket = (await readLazyRecord(directory))?.record.server.socket;
+  if (socket !== undefined) await rm(socket, { force: true });
   await rm(directory, { recursive: true, force: true });
 }

@@ -18,8 +18,6 @@ const impatience = { idleTimeoutMs: 10_000, retries: { attempts: 2, longestDelay
 const restAfterMs = 10_000;
 /** Without spored, machines, or anything coming: then nobody needs it any more. */
 const orphanMs = 60_000;
-/** A first failure of a whole file is tried again so often, with growing pauses in the client. */
-const wholeAttempts = 5;
 
 /**
  * Serves the files of one snapshot while they are being fetched: the memory to all its machines, and a disk to
@@ -173,14 +171,10 @@ export async function runFetchServer(spec: FetchSpec, stop: AbortSignal, onReady
   const finish = async () => {
     await fetcher.complete;
     for (const file of later) {
-      await withAttempts(wholeAttempts, signal, () =>
-        fetchWhole(repository, file, at(file.file), {
-          signal,
-          onBytes: (bytes) => {
-            laterBytes += bytes;
-          },
-        }),
-      );
+      const onBytes = (bytes: number) => {
+        laterBytes += bytes;
+      };
+      await fetchWhole(repository, file, at(file.file), { signal, onBytes });
     }
     await memory.image.sync();
     await disk?.image.sync();
@@ -198,16 +192,6 @@ export async function runFetchServer(spec: FetchSpec, stop: AbortSignal, onReady
     tell();
   });
   await Promise.race([aborted(signal), mounted.ended]);
-}
-
-async function withAttempts(attempts: number, signal: AbortSignal, task: () => Promise<void>): Promise<void> {
-  for (let attempt = 1; ; attempt++) {
-    try {
-      return await task();
-    } catch (error) {
-      if (attempt === attempts || signal.aborted) throw error;
-    }
-  }
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

@@ -25,7 +25,7 @@ export interface FetcherOptions {
   connections?: number;
   /** How long somebody waits while nothing comes, before it fails. Default: 60,000. */
   patienceMs?: number;
-  /** The pause after the first failure; it doubles up to 32 times that. Default: 250. */
+  /** The pause after the first failure; it doubles up to eight times that. Default: 250. */
   retryMs?: number;
 }
 
@@ -54,6 +54,7 @@ export interface Fetcher {
 const defaultConnections = 3;
 const defaultPatienceMs = 60_000;
 const defaultRetryMs = 250;
+const longestDoublings = 3;
 /** So often the same piece may come wrong: a proxy in between may have been at fault. */
 const attemptsPerPiece = 3;
 
@@ -178,7 +179,7 @@ export function createFetcher(options: FetcherOptions): Fetcher {
         if (range.urgent) urgent -= 1;
         stir();
       }
-      if (failures > 0) await pause(retryMs * 2 ** Math.min(failures - 1, 5), stop.signal);
+      if (failures > 0) await pause(retryMs * 2 ** Math.min(failures - 1, longestDoublings), stop.signal);
     }
   };
 

@@ -1,10 +1,15 @@
-import { readdir, readFile } from "node:fs/promises";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { readdir, readFile, writeFile } from "node:fs/promises";
+import path from "node:path";
 import { execOutput } from "@sporelet/api";
 import { temporaryDirectory, whyNoMounts } from "@sporelet/host/testing";
 import { startTestRegistry, type TestRegistry } from "@sporelet/oci/testing";
 import type { StoredSnapshot } from "@sporelet/store";
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { freezeMachine } from "../freeze.ts";
 import type { ManagedMachine } from "../machine.ts";
+import { readLazyRecord } from "./entry.ts";
 import { storeFrozenGuest } from "./testing/frozen-guest.ts";
 import { type LocalNode, openLocalNode } from "./testing/local-node.ts";
 import { publishForTest } from "./testing/publish.ts";
@@ -34,36 +39,185 @@ describe.runIf(reason === undefined)("a lazy start", () => {
     await registry?.[Symbol.asyncDispose]();
     await origin?.[Symbol.asyncDispose]();
   });
-  beforeEach(() => registry.faults.clear());
+  afterEach(() => {
+    registry.faults.clear();
+    delete process.env.SPORELET_PATIENCE_MS;
+  });
 
   const shell = async (machine: ManagedMachine, script: string) => {
     if (machine.live === undefined) throw new Error("it does not run");
-    using agent = await machine.live.agent.lease(AbortSignal.timeout(30_000));
-    const { stdout, stderr, code } = await execOutput(agent.client, { argv: ["sh", "-c", script] });
+    const limit = AbortSignal.any([machine.gone.signal, AbortSignal.timeout(60_000)]);
+    using agent = await machine.live.agent.lease(limit);
+    const { stdout, stderr, code } = await execOutput(agent.client, { argv: ["sh", "-c", script] }, limit);
     if (code !== 0) throw new Error(`${script} ended with ${code}: ${stderr}`);
     return stdout.toString().trim();
   };
   const checks = "md5sum -c /data/sum && md5sum < /dev/vda | diff - /data/disk-sum && echo right";
+  /** Mounts, directories, sockets and processes of lazy files. */
   const traces = async ({ node }: LocalNode) => {
     const mounts = (await readFile("/proc/self/mountinfo", "utf8")).split("\n");
     const left = mounts.filter((line) => line.includes(`${node.home}/store/lazy`));
-    return [...left, ...(await readdir(`${node.store.root}/lazy`).catch(() => []))];
+    const sockets = (await readdir(node.runtimeDirectory)).filter((name) => name.startsWith("lazy"));
+    return [...left, ...sockets, ...(await readdir(`${node.store.root}/lazy`).catch(() => []))];
   };
+  const nothingLeft = (local: LocalNode) => expect.poll(() => traces(local), { timeout: 20_000 }).toEqual([]);
+  const failureOf = (machine: ManagedMachine) =>
+    expect.poll(() => machine.record.failure, { timeout: 30_000 });
+  /** Frames beyond what a start needs do not come any more. */
+  const stall = () => registry.faults.add({ on: "GET /blobs/", status: 503, times: 1_000_000 });
 
   it("runs a machine while its pages come, and makes a snapshot of them", async () => {
     await using local = await openLocalNode();
     const { node } = local;
     const lease = await node.lazy.start(start, signal);
     const machine = await local.run(lease, "one");
-    const fetched = lease.snapshot.lazy.status.fetchedBytes;
+    const { fetchedBytes, totalBytes } = lease.snapshot.lazy.status;
+    expect(fetchedBytes).toBeLessThan(totalBytes);
     lease[Symbol.dispose]();
     expect(await shell(machine, checks)).toContain("right");
     const stored = await node.lazy.settled(machine, signal);
     expect(stored?.digest).toBe(snapshot.digest);
-    expect(fetched).toBeLessThan(lease.snapshot.lazy.status.totalBytes);
     await node.store.verify(snapshot.digest);
     expect(await shell(machine, checks)).toContain("right");
     await local.remove(machine);
-    await expect.poll(() => traces(local)).toEqual([]);
+    await nothingLeft(local);
+  });
+
+  it("shares one fetch among all who start the same, and fetches nothing twice", async () => {
+    await using local = await openLocalNode();
+    const { node } = local;
+    const before = registry.requests.length;
+    const leases = await Promise.all([node.lazy.start(start, signal), node.lazy.start(start, signal)]);
+    const machines = await Promise.all(leases.map((lease, n) => local.run(lease, `clone-${n}`)));
+    for (const lease of leases) lease[Symbol.dispose]();
+    const outputs = await Promise.all(machines.map((machine) => shell(machine, `${checks}; hostname`)));
+    expect(outputs.map((text) => text.split("\n").at(-1))).toEqual(["clone-0", "clone-1"]);
+    await node.lazy.settled(machines[0] as ManagedMachine, signal);
+    const sent = registry.requests.slice(before).reduce((sum, { sentBytes }) => sum + sentBytes, 0);
+    const blobs = [...start.layers.memory, ...start.layers.disk, ...Object.values(start.layers.files)];
+    expect(sent).toBeLessThan(1.05 * blobs.reduce((sum, { descriptor }) => sum + descriptor.size, 0));
+  });
+
+  it("keeps what machines write to themselves, before and after the disk is whole", async () => {
+    await using local = await openLocalNode();
+    const lease = await local.node.lazy.start(start, signal);
+    const [one, two] = await Promise.all([local.run(lease, "one"), local.run(lease, "two")]);
+    const write = (offset: number) =>
+      `printf mine | dd of=/dev/vda bs=1 seek=${offset} conv=notrunc 2>/dev/null`;
+    await shell(one, `${write(3_000_001)}; sync`);
+    lease[Symbol.dispose]();
+    await local.node.lazy.settled(one, signal);
+    await shell(one, `${write(6_000_003)}; sync; echo 3 > /proc/sys/vm/drop_caches`);
+    const read = (offset: number) => `dd if=/dev/vda bs=1 skip=${offset} count=4 2>/dev/null`;
+    expect(await shell(one, `${read(3_000_001)}; ${read(6_000_003)}`)).toBe("minemine");
+    expect(await shell(two, checks)).toContain("right");
+    const disk = await readFile(path.join(one.record.directory, "disk"));
+    expect(disk.subarray(3_000_001, 3_000_005).toString()).toBe("mine");
+    disk.set((await readFile(snapshot.files.disk ?? "")).subarray(3_000_001, 3_000_005), 3_000_001);
+    disk.set((await readFile(snapshot.files.disk ?? "")).subarray(6_000_003, 6_000_007), 6_000_003);
+    expect(disk.equals(await readFile(snapshot.files.disk ?? ""))).toBe(true);
+  });
+
+  it("freezes a machine that was started lazily as a child of what it comes from", async () => {
+    await using local = await openLocalNode();
+    const { node } = local;
+    const lease = await node.lazy.start(start, signal);
+    const machine = await local.run(lease, "one");
+    lease[Symbol.dispose]();
+    await shell(machine, "echo changed > /data/more");
+    const frozen = await freezeMachine(node, machine, { operation: "snapshot", tag: "child", signal });
+    expect(frozen.snapshot.config.parent).toBe(snapshot.digest);
+    expect(frozen.snapshot.config.files.memory.ownBytes).toBeLessThan(16 * 1024 * 1024);
+    const child = await local.run(frozen, "two");
+    expect(await shell(child, `cat /data/more; ${checks}`)).toMatch(/^changed\n.*OK\nright$/);
+  });
+
+  it("gets over a registry that stumbles", async () => {
+    await using local = await openLocalNode();
+    registry.faults.add(
+      { on: "GET /blobs/", after: 3, dropAfterBytes: 100_000, times: 3 },
+      { on: "GET /blobs/", after: 2, status: 503, times: 3 },
+      { on: "GET /blobs/", after: 2, truncateToBytes: 50_000, times: 2 },
+      { on: "GET /blobs/", after: 1, damage: true, times: 1 },
+    );
+    const lease = await local.node.lazy.start(start, signal);
+    const machine = await local.run(lease, "one", 60_000);
+    lease[Symbol.dispose]();
+    expect(await shell(machine, checks)).toContain("right");
+    expect((await local.node.lazy.settled(machine, signal))?.digest).toBe(snapshot.digest);
+  });
+
+  it("fails a machine whose registry is gone for good, says why, and leaves others alone", async () => {
+    process.env.SPORELET_PATIENCE_MS = "1500";
+    await using local = await openLocalNode();
+    const lease = await local.node.lazy.start(start, signal);
+    const one = await local.run(lease, "one");
+    const other = await origin.run({ snapshot }, "other");
+    stall();
+    lease[Symbol.dispose]();
+    await expect(shell(one, checks)).rejects.toThrow();
+    await failureOf(one).toMatch(/^its pages could not be fetched any more: .*503/);
+    expect(one.record.state).toBe("failed");
+    expect(await shell(other, checks)).toContain("right");
+    await nothingLeft(local);
+    await origin.remove(other);
+  });
+
+  it("fails machines of a registry that lies", async () => {
+    await using local = await openLocalNode();
+    const lease = await local.node.lazy.start(start, signal);
+    const machine = await local.run(lease, "one");
+    registry.faults.add({ on: "GET /blobs/", damage: true, times: 1_000_000 });
+    lease[Symbol.dispose]();
+    await expect(shell(machine, checks)).rejects.toThrow();
+    await failureOf(machine).toMatch(/are not those of sha256:/);
+    await nothingLeft(local);
+  });
+
+  it("does not start from a registry that does not answer, and leaves nothing", async () => {
+    await using local = await openLocalNode();
+    registry.faults.add({ on: "GET /blobs/", status: 404, times: 1_000 });
+    await expect(local.node.lazy.start(start, signal)).rejects.toMatchObject({ code: "not_found" });
+    expect(await traces(local)).toEqual([]);
+  });
+
+  it("leaves nothing when a start is called off", async () => {
+    await using local = await openLocalNode();
+    registry.faults.add({ on: "GET /blobs/", stallAfterBytes: 10, times: 100 });
+    const limit = AbortSignal.timeout(700);
+    await expect(local.node.lazy.start(start, limit)).rejects.toMatchObject({ code: "deadline_exceeded" });
+    expect(await traces(local)).toEqual([]);
+  });
+
+  it("fails machines whose server was killed", async () => {
+    await using local = await openLocalNode();
+    const lease = await local.node.lazy.start(start, signal);
+    const machine = await local.run(lease, "one");
+    const found = await readLazyRecord(lease.snapshot.directory);
+    process.kill(found?.record.server.pid ?? 0, "SIGKILL");
+    await failureOf(machine).toContain("the process that served its pages ended");
+    await nothingLeft(local);
+  });
+
+  it("goes on without spored, and the next one takes machines and pages over", async () => {
+    await using directory = await temporaryDirectory();
+    const home = path.join(directory.path, "home");
+    const file = path.join(directory.path, "start.json");
+    const { configBytes, ...rest } = start;
+    await writeFile(file, JSON.stringify({ ...rest, configText: configBytes.toString() }));
+    const script = new URL("testing/spored-to-kill.ts", import.meta.url).pathname;
+    const spored = spawn(process.execPath, [script, home, file], { stdio: ["ignore", "pipe", "inherit"] });
+    await once(spored.stdout, "data");
+    const ended = once(spored, "exit");
+    spored.kill("SIGKILL");
+    await ended;
+    await using local = await openLocalNode(home);
+    const machine = local.node.machines.find("one", "look at");
+    expect(machine.record.state).toBe("running");
+    expect(await shell(machine, checks)).toContain("right");
+    const stored = await local.node.lazy.settled(machine, signal);
+    expect(stored?.digest).toBe(snapshot.digest);
+    await local.remove(machine);
+    await nothingLeft(local);
   });
 });

@@ -155,7 +155,10 @@ export function createLazy(node: Omit<Node, "lazy">): Lazy {
     },
     async failureOf({ lazy, process: vmm, snapshotDigest }) {
       if (lazy !== true || vmm === undefined) return undefined;
-      const status = await servings.get(snapshotDigest)?.serving.ask();
+      const serving = servings.get(snapshotDigest)?.serving;
+      const status = await serving?.ask();
+      if (serving !== undefined && status === undefined)
+        return failureText(serverGone(serving.record.name).reason);
       const victims = status?.victims ?? (await readVictims(lazyDirectory(node.store, snapshotDigest)));
       const reason = victims.find(({ pid }) => pid === vmm.pid)?.reason;
       return reason === undefined ? undefined : failureText(reason);

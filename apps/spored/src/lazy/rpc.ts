@@ -126,6 +126,7 @@ function send(socket: Socket, message: Message): void {
 }
 
 function readLines(socket: Socket, onMessage: (message: Message) => void): void {
-  // The socket's own error is told by its close.
-  createInterface({ input: socket }).on("line", (line) => onMessage(JSON.parse(line) as Message));
+  const lines = createInterface({ input: socket });
+  lines.on("line", (line) => onMessage(JSON.parse(line) as Message));
+  lines.on("error", () => {}); // The socket's: its close tells of it.
 }

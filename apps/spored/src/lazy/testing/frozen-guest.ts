@@ -8,7 +8,7 @@ import { type MachineShape, stateOrigin, type Vmm } from "@sporelet/vmm";
 import { freeze, meetBooted } from "../../../../../packages/vmm/src/conformance/guest.ts";
 import { testLayer0 } from "../../../../../packages/vmm/src/conformance/layer0.ts";
 
-const diskBytes = 24 * 1024 * 1024;
+const diskBytes = 10 * 1024 * 1024;
 
 /** Boots Layer 0 with a disk of data and some of it in memory, and stores it frozen. */
 export async function storeFrozenGuest(
@@ -34,7 +34,7 @@ export async function storeFrozenGuest(
   };
   await using machine = await vmm.boot(spec);
   const met = await meetBooted(machine);
-  await met.run("mkdir -p /data && dd if=/dev/urandom of=/data/blob bs=1M count=24 2>/dev/null");
+  await met.run("mkdir -p /data && dd if=/dev/urandom of=/data/blob bs=1M count=6 2>/dev/null");
   await met.run(
     "md5sum /data/blob > /data/sum; md5sum < /dev/vda > /data/disk-sum; echo 1 > /proc/sys/vm/drop_caches",
   );

@@ -2,9 +2,10 @@ import { mkdir } from "node:fs/promises";
 import path from "node:path";
 import { makeRuntimeDirectory, openVolume, ownerOf } from "@sporelet/host";
 import { temporaryDirectory } from "@sporelet/host/testing";
-import { openStore } from "@sporelet/store";
+import { openStore, type StoredSnapshot } from "@sporelet/store";
 import { createQemu } from "@sporelet/vmm";
 import { createActivity } from "../../activity.ts";
+import { adoptAll } from "../../adopt.ts";
 import { destroy } from "../../lifecycle.ts";
 import { createLog } from "../../log.ts";
 import type { ManagedMachine } from "../../machine.ts";
@@ -16,22 +17,21 @@ import { resumeClone } from "../../resume.ts";
 import { enlist } from "../../start.ts";
 import { createGate } from "../../together.ts";
 import { createLazy } from "../lazy.ts";
-import type { LazyLease } from "../types.ts";
 
 /** The parts of a spored, in this process: what is behind its calls can be reached. */
 export interface LocalNode extends AsyncDisposable {
   node: Node;
   log: string[];
   /** Resumes a clone. */
-  run(lease: LazyLease, name: string, timeoutMs?: number): Promise<ManagedMachine>;
+  run(from: { snapshot: StoredSnapshot }, name: string, timeoutMs?: number): Promise<ManagedMachine>;
   remove(machine: ManagedMachine): Promise<void>;
 }
 
-export async function openLocalNode(): Promise<LocalNode> {
+/** @param givenHome one that stays. Default: a home of its own, removed at the end */
+export async function openLocalNode(givenHome?: string): Promise<LocalNode> {
   await using undo = new AsyncDisposableStack();
-  const directory = undo.use(await temporaryDirectory());
-  const home = path.join(directory.path, "home");
-  await mkdir(home);
+  const home = givenHome ?? path.join(undo.use(await temporaryDirectory()).path, "home");
+  await mkdir(home, { recursive: true });
   const volume = undo.use(await openVolume({ home }));
   const runtimeDirectory = await makeRuntimeDirectory(home);
   const store = await openStore({ root: volume.path });
@@ -50,6 +50,7 @@ export async function openLocalNode(): Promise<LocalNode> {
   };
   const node: Node = { ...parts, lazy: createLazy(parts) };
   undo.use(node.lazy);
+  await adoptAll(node);
   const remove = (machine: ManagedMachine) => machine.exclusive(() => destroy(node, machine));
   undo.defer(async () => {
     shutdown.abort();
