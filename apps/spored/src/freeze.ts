@@ -54,8 +54,7 @@ export async function freezeMachine(
   options: FreezeOptions,
 ): Promise<Frozen> {
   const { operation, tag } = options;
-  // What it is compared with has to be there as a whole, if it was started while that was being fetched.
-  await node.lazy.settled(machine, AbortSignal.any([options.signal, machine.gone.signal]));
+  await arrived(node, machine, options);
   await using made = new AsyncDisposableStack();
   const draft = made.use(await node.store.newSnapshot());
   // Until its state is taken the machine is needed; afterwards it may even end.
@@ -84,6 +83,20 @@ export async function freezeMachine(
   const lease = node.store.lease(snapshot.digest, `${operation} of ${machine.name}`);
   node.log.info("snapshot made", { machine: machine.name, digest: snapshot.digest, tag, pauseMs });
   return { snapshot, pauseMs, lease };
+}
+
+/** What a machine is compared with has to be there as a whole, if it was started while that was being fetched. */
+async function arrived(
+  node: Node,
+  machine: ManagedMachine,
+  { operation, signal }: FreezeOptions,
+): Promise<void> {
+  const live = requireState(machine, operation, ["running"]);
+  try {
+    await node.lazy.settled(machine, AbortSignal.any([signal, machine.gone.signal]));
+  } catch (error) {
+    throw await stoppedOr(error, machine, live, operation);
+  }
 }
 
 interface Taking {
