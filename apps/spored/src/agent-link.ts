@@ -9,8 +9,10 @@ import { unlessAborted } from "./together.ts";
 const reconnectTimeoutsMs = [5_000, 20_000];
 
 /** The agent, for one call. Dispose of it when the call has ended. */
-interface AgentLease extends Disposable {
+export interface AgentLease extends Disposable {
   client: AgentClient;
+  /** The machine was frozen meanwhile, which ended the call. */
+  readonly frozen: boolean;
 }
 
 /**
@@ -53,6 +55,7 @@ interface Current {
   channel: Duplex;
   /** HTTP/2 begins with the first call: a resume does not wait for it. */
   connection?: AgentConnection;
+  frozen?: true;
 }
 
 export function createAgentLink(options: AgentLinkOptions): AgentLink {
@@ -129,12 +132,16 @@ export function createAgentLink(options: AgentLinkOptions): AgentLink {
       while (current === undefined || parked !== undefined || (stale && calls === 0)) {
         await unlessAborted(ensure(), signal);
       }
-      current.connection ??= connectAgent(current.channel);
-      const { client } = current.connection;
+      const leased = current;
+      leased.connection ??= connectAgent(leased.channel);
+      const { client } = leased.connection;
       calls += 1;
       let ended = false;
       return {
         client,
+        get frozen() {
+          return leased.frozen === true;
+        },
         [Symbol.dispose]() {
           if (ended) return;
           ended = true;
@@ -158,6 +165,7 @@ export function createAgentLink(options: AgentLinkOptions): AgentLink {
         current.connection ??= connectAgent(current.channel);
         await prepare(current.connection.client);
         try {
+          current.frozen = true;
           await machine.parkAgent(current.channel, signal);
           return await frozen();
         } finally {
@@ -177,6 +185,22 @@ export function createAgentLink(options: AgentLinkOptions): AgentLink {
       current = undefined;
     },
   };
+}
+
+/** The error of a call that a freeze of its machine ended; undefined for others. */
+export function frozenMeanwhile(
+  lease: AgentLease,
+  context: { operation: string; subject: string },
+  cause: unknown,
+): SporeletError | undefined {
+  if (!lease.frozen) return undefined;
+  return new SporeletError({
+    ...context,
+    code: "unavailable",
+    reason: "a snapshot or a fork was made of the machine, which ends the calls into it",
+    hint: "what is to outlive that has to run in the guest by itself: as a service, or in the background",
+    cause,
+  });
 }
 
 function gone(name: string): SporeletError {

@@ -2,6 +2,7 @@ import { create } from "@bufbuild/protobuf";
 import type { HandlerContext } from "@connectrpc/connect";
 import { agent, node as api, fromConnectError } from "@sporelet/api";
 import { SporeletError } from "@sporelet/errors";
+import { frozenMeanwhile } from "./agent-link.ts";
 import { type ManagedMachine, requireState } from "./machine.ts";
 import type { Node } from "./node.ts";
 
@@ -32,7 +33,8 @@ export async function* exec(
       if (value !== undefined) yield value;
     }
   } catch (error) {
-    throw execError(error, machine, argv[0] ?? "");
+    const context = { operation: "run", subject: `${argv[0]} in ${machine.name}` };
+    throw frozenMeanwhile(lease, context, error) ?? execError(error, machine, context);
   }
 }
 
@@ -85,13 +87,16 @@ function fromAgent(response: agent.ExecResponse["response"]): api.ExecResponse |
 }
 
 /** A machine that ended meanwhile explains more than the broken stream that came of it. */
-function execError(error: unknown, machine: ManagedMachine, program: string): SporeletError {
-  const ours = fromConnectError(error, { operation: "run", subject: `${program} in ${machine.name}` });
+function execError(
+  error: unknown,
+  machine: ManagedMachine,
+  context: { operation: string; subject: string },
+): SporeletError {
+  const ours = fromConnectError(error, context);
   if (machine.live !== undefined || ours.code === "cancelled") return ours;
   return new SporeletError({
+    ...context,
     code: "unavailable",
-    operation: "run",
-    subject: `${program} in ${machine.name}`,
     reason: `the machine ${machine.record.state === "running" ? "stopped" : `is ${machine.record.state}`}`,
     hint: machine.record.failure,
     cause: error,

@@ -2,6 +2,7 @@ import { create } from "@bufbuild/protobuf";
 import type { HandlerContext } from "@connectrpc/connect";
 import { agent, node as api, fromConnectError } from "@sporelet/api";
 import { SporeletError } from "@sporelet/errors";
+import { frozenMeanwhile } from "./agent-link.ts";
 import { requireState } from "./machine.ts";
 import type { Node } from "./node.ts";
 
@@ -23,7 +24,8 @@ export async function* readTar(
       yield create(api.ChunkSchema, { data });
     }
   } catch (error) {
-    throw fromConnectError(error, { operation, subject: `${machine.name}:${request.path}` });
+    const context = { operation, subject: `${machine.name}:${request.path}` };
+    throw frozenMeanwhile(lease, context, error) ?? fromConnectError(error, context);
   }
 }
 
@@ -48,7 +50,8 @@ export async function writeTar(
   try {
     await lease.client.writeTar(tarToAgent(directory, iterator), { signal: context.signal });
   } catch (error) {
-    throw fromConnectError(error, { operation, subject: `${machine.name}:${directory}` });
+    const context = { operation, subject: `${machine.name}:${directory}` };
+    throw frozenMeanwhile(lease, context, error) ?? fromConnectError(error, context);
   }
 }
 

@@ -170,6 +170,18 @@ describe.runIf(isRoot)("a machine that works", () => {
     expect((await shell(node.client, "parent", "kill -0 $(cat /pid) && cat /note")).stdout).toBe("old\n");
   });
 
+  it("ends the commands that run in it at that instant, and says why", async () => {
+    await start("parent");
+    const running = shell(node.client, "parent", "echo up; sleep 1000").catch((error) => error);
+    await sleep(300);
+    await forked(node.client, { machine: "parent", name: "child" });
+    expect(await running).toMatchObject({
+      code: "unavailable",
+      reason: expect.stringContaining("fork"),
+      hint: expect.stringContaining("background"),
+    });
+  });
+
   it("keeps the snapshot of a fork while a child uses it, and no longer than that", async () => {
     await start("parent");
     const { digest } = await forked(node.client, { machine: "parent", name: "child" });
