@@ -63,18 +63,21 @@ function plansOf(
   }));
 }
 
-/** Until the children hold it themselves; when there are none in the end, it goes. */
+/** Until the children hold it themselves; when there are none in the end, and nobody gave it a name, it goes. */
 function keepWhileStarting(node: Node, { digest }: StoredSnapshot, lease: Lease): AsyncDisposable {
   return {
     async [Symbol.asyncDispose]() {
       lease[Symbol.dispose]();
       if ([...node.machines].some(({ record }) => record.snapshotDigest === digest)) return;
-      await node.store.remove(digest).catch((error: unknown) => {
+      try {
+        const { tags } = await node.store.resolve(digest);
+        if (tags.length === 0) await node.store.remove(digest);
+      } catch (error) {
         const { code } = SporeletError.from(error, { operation });
         // Somebody else uses it, or has removed it.
         if (code === "not_found" || code === "failed_precondition") return;
         node.log.error("snapshot of a failed fork not removed", error, { digest });
-      });
+      }
     },
   };
 }
