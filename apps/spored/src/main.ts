@@ -37,10 +37,6 @@ async function main(): Promise<number> {
     await runLazyServer();
     return Number(process.exitCode ?? 0);
   }
-  if (process.argv[2] === "exact-pages") {
-    const { runExactPages } = await import("./lazy/launch.ts");
-    return await runExactPages(process.argv.slice(3));
-  }
   const { values } = parseArgs({
     options: {
       home: { type: "string", default: sporeletHome() },

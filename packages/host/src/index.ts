@@ -17,7 +17,7 @@ export {
   type FuseOptions,
   mountFuse,
 } from "./fuse/file-system.ts";
-export { refuseHugePages } from "./memory/huge-pages.ts";
+export { hugePageFilter } from "./memory/huge-pages.ts";
 export { privatePageRuns } from "./memory/pagemap.ts";
 export { type MemoryUse, memoryUse, readProcessMemory } from "./memory/process-memory.ts";
 export type { MappedRegion } from "./memory/runs.ts";
@@ -40,7 +40,6 @@ export { sha256 } from "./sha256.ts";
 export {
   detachMount,
   inNetworkNamespace,
-  keepOnExec,
   loadSyscalls,
   punchHole,
   seekData,

@@ -16,8 +16,6 @@ interface Libc {
   socket(domain: number, type: number, protocol: number): number;
   mount(source: string, target: string, type: string, flags: number, data: string): number;
   umount2(target: string, flags: number): number;
-  fcntl(fd: number, command: number, argument: number): number;
-  syscall(number: number, operation: number, flags: number, argument: Uint8Array): number;
   flock: { async(fd: number, operation: number, done: (error: unknown, result: number) => void): void };
 }
 
@@ -45,10 +43,6 @@ function load(): { koffi: Koffi; libc: Libc } {
           "int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)",
         ),
         umount2: c.func("int umount2(const char *target, int flags)"),
-        fcntl: c.func("int fcntl(int fd, int command, int argument)"),
-        syscall: c.func(
-          "long syscall(long number, unsigned int operation, unsigned int flags, void *argument)",
-        ),
         flock: c.func("int flock(int fd, int operation)") as unknown as Libc["flock"],
       },
     };
@@ -204,34 +198,4 @@ export function detachMount(target: string, options: { abort: boolean }): boolea
   const error = systemError(koffi, "umount2");
   if (error.code === "EINVAL" || error.code === "ENOENT") return false;
   throw error;
-}
-
-const SECCOMP_SET_MODE_FILTER = 1;
-/** Without it older kernels slow down all that runs under a filter (seccomp(2)). */
-const SECCOMP_FILTER_FLAG_SPEC_ALLOW = 4;
-
-/**
- * seccomp(2): from now on this thread's system calls, and those of all programs that it becomes or starts, pass
- * through a filter. It cannot be taken away. Needs root.
- *
- * @param program instructions of classic BPF, 8 bytes each (struct sock_filter).
- */
-export function filterSystemCalls(program: Uint8Array): void {
-  const { koffi, libc } = load();
-  // struct sock_fprog: a count, padding, a pointer.
-  const argument = Buffer.alloc(16);
-  argument.writeUInt16LE(program.length / 8, 0);
-  argument.writeBigUInt64LE(koffi.address(program) as bigint, 8);
-  const number = process.arch === "arm64" ? 277 : 317;
-  if (libc.syscall(number, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW, argument) !== 0) {
-    throw systemError(koffi, "seccomp");
-  }
-}
-
-const F_SETFD = 2;
-
-/** fcntl(2): lets a program that this process becomes or starts have a file descriptor too. */
-export function keepOnExec(fd: number): void {
-  const { koffi, libc } = load();
-  if (libc.fcntl(fd, F_SETFD, 0) !== 0) throw systemError(koffi, "fcntl");
 }

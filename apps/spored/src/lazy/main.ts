@@ -1,5 +1,5 @@
 /** The process that serves lazy files: `spored lazy-server`, which spored starts and nobody else. */
-import { closeSync, writeSync } from "node:fs";
+import { writeSync } from "node:fs";
 import { text } from "node:stream/consumers";
 import { SporeletError } from "@sporelet/errors";
 import type { ServerReadiness, ServerSpec } from "./spec.ts";
@@ -36,7 +36,6 @@ function readinessWriter(): (readiness: ServerReadiness) => void {
     said = true;
     try {
       writeSync(stdout, `${JSON.stringify(readiness)}\n`);
-      closeSync(stdout);
     } catch {
       // Who started us has gone; machines may need us all the same.
     }

@@ -1,5 +1,3 @@
-import { filterSystemCalls } from "../syscalls.ts";
-
 /** Of include/uapi/linux/audit.h, and the number of madvise(2), by what Node calls the architecture. */
 const architectures: Record<string, { audit: number; madvise: number }> = {
   x64: { audit: 0xc000003e, madvise: 28 },
@@ -20,18 +18,19 @@ const allow = 0x7fff0000; // SECCOMP_RET_ALLOW
 const refuse = 0x00050000 | EINVAL; // SECCOMP_RET_ERRNO
 
 /**
- * Makes madvise(2) with MADV_HUGEPAGE fail, for this thread and what it becomes or starts, as on a kernel
- * without huge pages.
+ * A system call filter (seccomp(2)) under which madvise(2) with MADV_HUGEPAGE fails, as on a kernel without
+ * huge pages, and nothing else changes.
  *
  * QEMU asks for huge pages for all guest memory. In a mapping of a file the kernel then reads 4 MiB around each
  * page that is touched, with readahead switched off too (mm/filemap.c, do_sync_mmap_readahead): a fault would
- * wait for a thousand pages, and a recording of touched pages would say nothing. Needs root.
+ * wait for a thousand pages, and a recording of touched pages would say nothing.
  *
- * @throws on architectures that are not known here, or without seccomp in the kernel.
+ * @returns instructions of classic BPF, 8 bytes each (struct sock_filter)
+ * @throws on architectures that are not known here.
  */
-export function refuseHugePages(): void {
-  const known = architectures[process.arch];
-  if (known === undefined) throw new Error(`no system call numbers are known for ${process.arch}`);
+export function hugePageFilter(architecture: string = process.arch): Buffer {
+  const known = architectures[architecture];
+  if (known === undefined) throw new Error(`no system call numbers are known for ${architecture}`);
   const instructions: [code: number, ifTrue: number, ifFalse: number, value: number][] = [
     [load, 0, 0, architectureAt],
     [jumpIfEqual, 0, 4, known.audit],
@@ -49,5 +48,5 @@ export function refuseHugePages(): void {
     program.writeUInt8(ifFalse, n * 8 + 3);
     program.writeUInt32LE(value, n * 8 + 4);
   }
-  filterSystemCalls(program);
+  return program;
 }
