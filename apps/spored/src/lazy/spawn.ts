@@ -21,6 +21,15 @@ export interface LazyServerProcess {
 const poolThreads = 6;
 
 /**
+ * There may be many servers. Frames are short-lived and large: without this they are kept for reuse by each
+ * thread's own heap, and the peak is 140 MB instead of 105 (mallopt(3); measured with the bundle, 47 MB of blobs).
+ */
+const smallHeap = {
+  flags: ["--max-semi-space-size=1"],
+  environment: { MALLOC_ARENA_MAX: "1", MALLOC_TRIM_THRESHOLD_: "131072", MALLOC_MMAP_THRESHOLD_: "65536" },
+};
+
+/**
  * Starts a server and waits until it serves.
  *
  * @param log path of a file that it may write to
@@ -33,12 +42,12 @@ export async function startLazyServer(
 ): Promise<LazyServerProcess> {
   const context = { operation: "start", subject: spec.name };
   const logFd = openSync(log, "a", 0o600);
-  const [program = "", ...args] = [...selfCommand(), "lazy-server"];
+  const [program, ...args] = [process.execPath, ...smallHeap.flags, ownEntry(), "lazy-server"];
   const child = spawn(program, args, {
     cwd: "/",
     detached: true,
     // Proxies and certificates are looked for in the environment.
-    env: { ...process.env, UV_THREADPOOL_SIZE: String(poolThreads) },
+    env: { ...process.env, UV_THREADPOOL_SIZE: String(poolThreads), ...smallHeap.environment },
     stdio: ["pipe", "pipe", logFd],
   });
   const { stdin, stdout } = child as ChildProcess & { stdin: Writable; stdout: Readable };
@@ -78,9 +87,9 @@ async function firstLine(stream: NodeJS.ReadableStream): Promise<string | undefi
   return undefined;
 }
 
-/** The command line of this very program, as bundle or as source. */
-export function selfCommand(): string[] {
+/** The entry point of this very program, as bundle or as source. */
+function ownEntry(): string {
   const here = fileURLToPath(import.meta.url);
   const source = path.join(path.dirname(here), "../main.ts");
-  return [process.execPath, existsSync(source) ? source : here];
+  return existsSync(source) ? source : here;
 }
