@@ -73,6 +73,8 @@ export async function standIn(node: Node, wanted: Refused, options: StandInOptio
     );
     return await node.store.acquire(digest, holder);
   } catch (error) {
+    // Whoever called it off knows why.
+    if (options.signal.aborted || isCancelled(signal)) throw error;
     throw bootFailed(error, wanted);
   }
 }
@@ -127,10 +129,14 @@ async function make(
   return made;
 }
 
+/** Aborted by the caller or the end of spored, not by the time that is over. */
+function isCancelled({ aborted, reason }: AbortSignal): boolean {
+  return aborted && !(reason instanceof DOMException && reason.name === "TimeoutError");
+}
+
 function bootFailed(error: unknown, { reference, refusal }: Refused): SporeletError {
   const context = { operation: "boot the kernel and disk of", subject: reference };
   const ours = SporeletError.from(error, context);
-  if (ours.code === "cancelled") return ours;
   return new SporeletError({
     ...context,
     code: ours.code,
