@@ -5,7 +5,14 @@ const GiB = 1024 ** 3;
 const read = (path: string) => readFile(path, "utf8").catch(() => undefined);
 
 export async function kernelChecks(): Promise<Check[]> {
-  return Promise.all([memoryCheck(), networkCheck(), ksmCheck(), hugePagesCheck(), cgroupCheck()]);
+  return Promise.all([
+    memoryCheck(),
+    networkCheck(),
+    ksmCheck(),
+    hugePagesCheck(),
+    cgroupCheck(),
+    fuseCheck(),
+  ]);
 }
 
 async function memoryCheck(): Promise<Check> {
@@ -62,4 +69,16 @@ async function cgroupCheck(): Promise<Check> {
   if ((await read("/sys/fs/cgroup/cgroup.controllers")) !== undefined) return ok(id, title, "version 2");
   const remedy = "boot the host with systemd.unified_cgroup_hierarchy=1";
   return degraded(id, title, "version 2 is not mounted at /sys/fs/cgroup", remedy);
+}
+
+async function fuseCheck(): Promise<Check> {
+  const [id, title] = ["fuse", "Starts while a snapshot is fetched"];
+  const instead = "snapshots are fetched whole before their first start";
+  if (process.getuid?.() !== 0) return degraded(id, title, `need root: ${instead}`, "run spored as root");
+  const device = await access("/dev/fuse", constants.R_OK | constants.W_OK).then(
+    () => true,
+    () => false,
+  );
+  if (!device) return degraded(id, title, `there is no /dev/fuse: ${instead}`, "modprobe fuse");
+  return ok(id, title, "memory and disks come by FUSE");
 }

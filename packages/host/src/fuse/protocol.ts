@@ -31,7 +31,7 @@ export const opcode = {
 export const rootId = 1;
 
 /** struct fuse_in_header and struct fuse_out_header. */
-export const inHeaderBytes = 40;
+const inHeaderBytes = 40;
 export const outHeaderBytes = 16;
 
 export interface Request {
@@ -173,11 +173,6 @@ export function parseSetattr(body: Buffer): { sizeBytes?: number } {
 }
 
 export const openFlag = { directIo: 1 << 0, keepCache: 1 << 1 } as const;
-
-/** The flags of open(2) in OPEN. */
-export function parseOpen(body: Buffer): { flags: number } {
-  return { flags: body.readUInt32LE(0) };
-}
 
 /** struct fuse_open_out. File handles are not needed: a node's id says all. */
 export function openReply(unique: number, flags: number): Buffer {

@@ -288,7 +288,7 @@ export const BuildEventSchema: GenMessage<BuildEvent> = /*@__PURE__*/
  */
 export type BuildStep = Message<"sporelet.node.v1.BuildStep"> & {
   /**
-   * Stable: kernel, initramfs, rootfs, images, boot, up, warm, freeze, store.
+   * Stable: kernel, initramfs, rootfs, images, boot, up, warm, freeze, workingset, store.
    *
    * @generated from field: string id = 1;
    */
