@@ -9,7 +9,7 @@ import { createPlanner, type Piece } from "./planner.ts";
 import type { LazyLayers } from "./spec.ts";
 
 /** One of the images whose frames are fetched. */
-export interface LazyImage {
+interface LazyImage {
   readonly image: FillingImage;
   /** Undefined when the range is there, else what it waits for. */
   ready(offset: number, bytes: number, access: FuseAccess): Promise<void> | undefined;

@@ -47,8 +47,13 @@ export async function runFetchServer(spec: FetchSpec, stop: AbortSignal, onReady
   let whole = false;
   let laterBytes = 0;
   const victims = createVictims(() => {
-    writeFileSync(at(lazyFiles.victims), JSON.stringify(victims.list), { mode: 0o600 });
     tell();
+    try {
+      writeFileSync(at(lazyFiles.victims), JSON.stringify(victims.list), { mode: 0o600 });
+    } catch (error) {
+      // A full disk may be why there are victims; a spored that is there has been told.
+      warn(SporeletError.from(error, { operation: "write" }).reason);
+    }
   });
   // The kernel's cache is filled one piece after the other, beside all else.
   let stored = Promise.resolve();

@@ -159,6 +159,15 @@ describe("the fetcher", () => {
     await fetcher.close();
   });
 
+  it("fails who waits when the disk is full, and says so", async () => {
+    const accept = () => Promise.reject(Object.assign(new Error("ENOSPC: write"), { code: "ENOSPC" }));
+    const { fetcher } = make(whole, { accept });
+    const full = { code: "resource_exhausted", reason: "no space left on the disk" };
+    await expect(fetcher.need([1])).rejects.toMatchObject(full);
+    await expect(fetcher.complete).rejects.toMatchObject(full);
+    await fetcher.close();
+  });
+
   it("ends at any time, and fails who waits", async () => {
     const { fetcher } = make(async function* (_blob, { signal }) {
       yield Buffer.alloc(1);

@@ -28,6 +28,9 @@ import { startLazyServer } from "./spawn.ts";
 import { lazyFiles } from "./spec.ts";
 import type { Lazy, LazyLease, LazyStart } from "./types.ts";
 
+/** For a server that was told to end. */
+const endTimeoutMs = 10_000;
+
 export function createLazy(node: Omit<Node, "lazy">): Lazy {
   const servings = new Map<string, { serving: Serving; alive: Disposable; leases: number }>();
   const queues = createQueues();
@@ -199,7 +202,9 @@ export function createLazy(node: Omit<Node, "lazy">): Lazy {
       for (const [digest, { serving }] of [...servings]) {
         if (machinesOf(digest).some(({ live }) => live !== undefined)) serving.leave();
         else serving.finish();
-        await serving.gone;
+        // Somebody else may look at its files.
+        const limit = AbortSignal.timeout(endTimeoutMs);
+        await unlessAborted(serving.gone, limit).catch(() => removeLazy(serving.directory));
       }
     },
   };

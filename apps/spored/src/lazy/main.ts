@@ -9,6 +9,11 @@ export async function runLazyServer(): Promise<void> {
   const stop = new AbortController();
   for (const name of ["SIGTERM", "SIGINT"] as const) process.on(name, () => stop.abort(name));
   process.on("SIGHUP", () => {});
+  process.on("uncaughtException", (error) => {
+    process.stderr.write(`lazy files: ${error.stack}\n`);
+    // An orderly end would wait for the thread that waits for requests; spored clears the mount away.
+    process.kill(process.pid, "SIGKILL");
+  });
   const ready = readinessWriter();
   const spec = JSON.parse(await text(process.stdin)) as ServerSpec;
   try {

@@ -1,5 +1,5 @@
 /** What spored tells a server of lazy files, and what it hears of it. All of it is plain data. */
-import type { PageImageFile, PageImageLayer, WholeFile, WholeFileLayer } from "@sporelet/oci";
+import type { PageImageLayer, WholeFile, WholeFileLayer } from "@sporelet/oci";
 import type { RegistryAccess } from "../distribution/client.ts";
 
 /** Where a snapshot's blobs are. */
@@ -75,5 +75,3 @@ export const lazyFiles = {
   /** Exists once all files are there and durable. */
   complete: "complete",
 } as const;
-
-export type { PageImageFile };
