@@ -20,7 +20,7 @@ import { together, unlessAborted } from "./together.ts";
 
 /** Hooks and trimming of a guest before a freeze, as a whole. */
 const quiesceTimeoutMs = 60_000;
-/** For the end of a process whose monitor does not answer any more. */
+/** For the news that a process has ended. */
 const endTimeoutMs = 5_000;
 
 export interface FreezeOptions {
@@ -246,15 +246,12 @@ async function stoppedOr(
   operation: string,
 ): Promise<SporeletError> {
   const ours = SporeletError.from(error, { operation, subject: name });
-  // The news of its end may come a little later. It runs, so a monitor that answers changes nothing.
-  const ends = () => unlessAborted(vm.ended, AbortSignal.timeout(endTimeoutMs)).then(() => true);
-  const ended =
-    gone.signal.aborted ||
-    (await vm
-      .unpause()
-      .then(() => false, ends)
-      .catch(() => false));
-  if (!ended) return ours;
+  if (!gone.signal.aborted) {
+    // The news of its end may come a little later than what fails of it. A process that has ended maps nothing.
+    const regions = await vm.memoryMap().catch(() => []);
+    if (regions.length > 0) return ours;
+    await unlessAborted(vm.ended, AbortSignal.timeout(endTimeoutMs)).catch(() => {});
+  }
   const reason = "the machine stopped meanwhile";
   return new SporeletError({ code: "failed_precondition", operation, subject: name, reason, cause: error });
 }

@@ -18,8 +18,13 @@ export function goOnWhenThereIsRoom(qmp: Qmp): FullDisk {
   let timer: NodeJS.Timeout | undefined;
   const retry = () => {
     timer = undefined;
-    // When there is still no room the same event comes again.
-    if (!state.paused) qmp.call("cont").catch(() => {}); // The machine has ended.
+    if (state.paused) return; // Going on after that tries the write again too.
+    // Only a guest that was stopped has its writes tried again, and a `cont` that comes between the error and the
+    // stop that follows from it cancels that stop (qemu: softmmu/cpus.c, vm_prepare_start): the write would be
+    // forgotten. When there is still no room the same event comes again.
+    const ended = () => {}; // The machine has ended.
+    qmp.call("stop").catch(ended);
+    qmp.call("cont").catch(ended);
   };
   qmp.listen(({ event, data }) => {
     if (event !== "BLOCK_IO_ERROR" || data.action !== "stop" || data.nospace !== true) return;
