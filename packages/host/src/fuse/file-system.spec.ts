@@ -113,7 +113,9 @@ describe.runIf(reason === undefined)("a FUSE file system", () => {
     await using client = await openFileClient(join(fuse.path, "memory"));
     const read = await client.map(8 * pageBytes, 17 * pageBytes);
     expect(read.equals(content.subarray(8 * pageBytes, 25 * pageBytes))).toBe(true);
-    expect(asked).toEqual([24]);
+    // The kernel may give up some of its cache at any time.
+    expect(asked.at(-1)).toBe(24);
+    expect(asked.length).toBeLessThan(8);
   });
 
   it("is a disk: writes, discards and reads in any order and size", async () => {
@@ -152,14 +154,19 @@ describe.runIf(reason === undefined)("a FUSE file system", () => {
   it("keeps what is written while it waits", async () => {
     await using fuse = await mounted();
     const content = sample();
-    const gate = Promise.withResolvers<void>();
-    const first = (access: FuseAccess) =>
-      access.kind === "write" && access.offset === 0 ? gate.promise : undefined;
-    fuse.files.add("disk", writableFile(content, { ready: first }));
-    await using client = await openFileClient(join(fuse.path, "disk"));
-    await using other = await openFileClient(join(fuse.path, "disk"));
+    const [gate, asked] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    const wait = (access: FuseAccess) => {
+      if (access.kind !== "write") return undefined;
+      asked.resolve();
+      return gate.promise;
+    };
+    fuse.files.add("slow", writableFile(content, { ready: wait }));
+    fuse.files.add("quick", writableFile(sample()));
+    await using client = await openFileClient(join(fuse.path, "slow"));
+    await using other = await openFileClient(join(fuse.path, "quick"));
     const slow = client.write(0, Buffer.alloc(pageBytes, 1));
-    await other.write(pageBytes, Buffer.alloc(pageBytes, 2));
+    await asked.promise;
+    await other.write(0, Buffer.alloc(pageBytes, 2));
     gate.resolve();
     await slow;
     expect(content.subarray(0, pageBytes).equals(Buffer.alloc(pageBytes, 1))).toBe(true);

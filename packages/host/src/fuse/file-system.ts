@@ -215,8 +215,10 @@ export function mountFuse(options: FuseOptions): FuseFileSystem {
       const node = nodes.get(request.nodeId);
       if (node === undefined) return fail(request, ENOENT);
       node.opens += 1;
-      const flag = node.file.cached ? wire.openFlag.keepCache : wire.openFlag.directIo;
-      device.send(wire.openReply(request.unique, flag));
+      const { keepCache, directIo, parallelDirectWrites } = wire.openFlag;
+      device.send(
+        wire.openReply(request.unique, node.file.cached ? keepCache : directIo | parallelDirectWrites),
+      );
     },
     [wire.opcode.release](request) {
       const node = nodes.get(request.nodeId);

@@ -172,7 +172,8 @@ export function parseSetattr(body: Buffer): { sizeBytes?: number } {
   return body.readUInt32LE(0) & (1 << 3) ? { sizeBytes: Number(body.readBigUInt64LE(16)) } : {};
 }
 
-export const openFlag = { directIo: 1 << 0, keepCache: 1 << 1 } as const;
+/** parallelDirectWrites: from 7.38, Linux 6.2; older kernels ignore it and write to a file one after the other. */
+export const openFlag = { directIo: 1 << 0, keepCache: 1 << 1, parallelDirectWrites: 1 << 6 } as const;
 
 /** struct fuse_open_out. File handles are not needed: a node's id says all. */
 export function openReply(unique: number, flags: number): Buffer {
