@@ -43,7 +43,8 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   if ("other" in acquired) return options.onReady({ ...acquired.other, notices: [] });
   await using _lock = acquired.lock;
   await using logFile = await open(path.join(home, "spored.log"), "a", 0o600);
-  const log = createLog((line) => void logFile.appendFile(line));
+  // On a full disk lines are lost, and nothing else.
+  const log = createLog((line) => void logFile.appendFile(line).catch(() => {}));
   const stop = stopSignal();
   using activity = createActivity(options.idleExitMs);
   using opening = activity.begin(); // However long that takes, it is no idleness.
