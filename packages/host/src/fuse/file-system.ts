@@ -2,10 +2,10 @@
  * A FUSE file system of one flat directory with files of a fixed size, whose content comes from the process
  * that serves it: at once, or later. See docs/design/0006-lazy-start-over-fuse.md for what it is used for.
  */
-import { readFileSync } from "node:fs";
 import { constants } from "node:os";
 import { type FuseDevice, maxTransferBytes, openFuseDevice } from "./device.ts";
 import * as wire from "./protocol.ts";
+import { createWaitingRequests } from "./waiting.ts";
 
 /** A file of a fixed size. Offsets and lengths lie within it when its functions are called. */
 export interface FuseFile {
@@ -78,17 +78,8 @@ interface Node {
   opens: number;
 }
 
-interface Waiting {
-  pid: number;
-  /** Answers it with this error; what it waited for is then ignored. */
-  fail(errno: number): void;
-}
-
 const { EIO, EINTR, EINVAL, ENOENT, ENOSYS, ENOTDIR, EOPNOTSUPP, EPERM, EROFS, ENXIO, EFBIG } =
   constants.errno;
-
-/** See `killWaiting`. */
-const killCheckMs = 250;
 
 /**
  * Mounts the file system and serves it until it is closed.
@@ -101,7 +92,7 @@ export function mountFuse(options: FuseOptions): FuseFileSystem {
   const { readaheadBytes = 0, onError = () => {} } = options;
   const nodes = new Map<number, Node>();
   const byName = new Map<string, Node>();
-  const waiting = new Map<number, Waiting>();
+  const waiting = createWaitingRequests();
   let released: (name: string) => void = () => {};
   let lastId: number = wire.rootId;
 
@@ -139,43 +130,19 @@ export function mountFuse(options: FuseOptions): FuseFileSystem {
     const needed = bytes === 0 ? undefined : file.ready({ kind, offset: range.offset, bytes, pid });
     if (needed === undefined) return act(file);
     const finish = (answer: () => void) => {
-      if (!waiting.delete(unique)) return;
+      if (!waiting.remove(unique)) return;
       try {
         answer();
       } catch (error) {
         onError(error);
-        fail({ ...request }, wire.errnoOf(error));
+        device.send(wire.emptyReply(unique, wire.errnoOf(error)));
       }
     };
-    waiting.set(unique, { pid, fail: (errno) => finish(() => fail({ ...request }, errno)) });
-    watchWaiting();
+    waiting.add(unique, pid, () => device.send(wire.emptyReply(unique, EINTR)));
     needed.then(
       () => finish(() => act(file)),
-      (error) => finish(() => fail({ ...request }, wire.errnoOf(error))),
+      (error) => finish(() => device.send(wire.emptyReply(unique, wire.errnoOf(error)))),
     );
-  };
-
-  /**
-   * A thread that waits for an answer cannot be killed before it comes (fuse: request_wait_answer). The
-   * kernel tells of the first signal only, and that may be a harmless one (a VMM kicks its threads by
-   * signals), which must not fail a page fault: that would end the VMM by SIGBUS. So while anything waits,
-   * it is looked at now and then whether a SIGKILL is waiting too.
-   */
-  let watch: NodeJS.Timeout | undefined;
-  const watchWaiting = () => {
-    watch ??= setInterval(() => {
-      killWaiting();
-      if (waiting.size > 0) return;
-      clearInterval(watch);
-      watch = undefined;
-    }, killCheckMs);
-  };
-  const killWaiting = () => {
-    const dying = new Map<number, boolean>();
-    for (const { pid, fail: interrupt } of [...waiting.values()]) {
-      if (!dying.has(pid)) dying.set(pid, isBeingKilled(pid));
-      if (dying.get(pid)) interrupt(EINTR);
-    }
   };
 
   // Filled for answers that are sent before the next request is read.
@@ -288,17 +255,14 @@ export function mountFuse(options: FuseOptions): FuseFileSystem {
       const entries = [...byName.values()].map(({ id, name }) => ({ nodeId: id, name }));
       device.send(wire.readdirReply(unique, entries, wire.parseRead(body)));
     },
-    [wire.opcode.interrupt]({ body }) {
-      const interrupted = waiting.get(wire.parseInterrupt(body));
-      if (interrupted !== undefined && isBeingKilled(interrupted.pid)) interrupted.fail(EINTR);
-    },
+    [wire.opcode.interrupt]: ({ body }) => waiting.interrupted(wire.parseInterrupt(body)),
     [wire.opcode.destroy]: ({ unique }) => device.send(wire.emptyReply(unique)),
     // These two get no answer. Nodes are few, and kept.
     [wire.opcode.forget]: () => {},
     [wire.opcode.batchForget]: () => {},
   };
 
-  void device.ended.then(() => clearInterval(watch));
+  void device.ended.then(() => waiting.close());
   return {
     add(name, file) {
       lastId += 1;
@@ -332,18 +296,4 @@ export function mountFuse(options: FuseOptions): FuseFileSystem {
       await this.close();
     },
   };
-}
-
-/** Whether a thread, or its process, has a SIGKILL waiting for it, or is gone (proc(5), status). */
-function isBeingKilled(thread: number): boolean {
-  if (thread === 0) return false;
-  try {
-    const status = readFileSync(`/proc/${thread}/status`, "latin1");
-    const sigkill = 1n << 8n; // Signal n is bit n - 1.
-    return [...status.matchAll(/^(?:SigPnd|ShdPnd):\s*([0-9a-f]+)$/gm)].some(
-      ([, mask]) => (BigInt(`0x${mask}`) & sigkill) !== 0n,
-    );
-  } catch {
-    return true;
-  }
 }
