@@ -47,7 +47,7 @@ export interface BuildOptions {
 }
 
 /** Raised when snapshots come out differently without any of their inputs being different. */
-const format = 2;
+const format = 3;
 const layer0MemoryBytes = 256 * 1024 ** 2;
 
 /**
