@@ -1,8 +1,12 @@
 import type { node as api } from "@sporelet/api";
+import { SporeletError } from "@sporelet/errors";
 import type { StoredSnapshot } from "@sporelet/store";
 import type { CallTime } from "./call-time.ts";
+import { namesRegistry } from "./distribution/names.ts";
+import { obtainRemote } from "./distribution/remote.ts";
 import { whyNotResumable } from "./gate.ts";
 import { gateHost } from "./gate-host.ts";
+import { lazyPartsOf } from "./lazy/types.ts";
 import type { Node } from "./node.ts";
 import { standIn } from "./stand-in.ts";
 
@@ -27,14 +31,13 @@ export interface ObtainOptions {
  * @throws SporeletError `not_found`; `incompatible` or `unsupported` when this host can neither restore its state
  *   nor boot it; `guest_failed` when it does not boot; `corrupt`
  */
-export async function obtain(
-  node: Node,
-  { snapshot: reference }: ObtainRequest,
-  options: ObtainOptions,
-): Promise<Resumable> {
+export async function obtain(node: Node, request: ObtainRequest, options: ObtainOptions): Promise<Resumable> {
   using held = new DisposableStack();
-  const { snapshot, lease } = await node.store.acquire(reference, "run");
+  const { snapshot, lease } = await acquire(node, request, options);
   held.use(lease);
+  // Its state was asked about before it was begun to be fetched.
+  if (lazyPartsOf(snapshot) !== undefined) return resumable(snapshot, held.move());
+  const reference = request.snapshot;
   const { config, files } = snapshot;
   const [host] = await Promise.all([
     gateHost(node, { accelerator: config.shape.accelerator, guest: files }),
@@ -45,6 +48,24 @@ export async function obtain(
   const other = await standIn(node, { reference, snapshot, refusal, host }, options);
   held.use(other.lease);
   return resumable(other.snapshot, held.move());
+}
+
+/** From the store, or else from the registry that the reference names. */
+async function acquire(
+  node: Node,
+  request: ObtainRequest,
+  options: ObtainOptions,
+): Promise<{ snapshot: StoredSnapshot; lease: Disposable }> {
+  const reference = request.snapshot;
+  const remote = namesRegistry(reference);
+  // Names of the store have no digest behind them; which snapshot it is, the registry's index says.
+  if (remote && reference.includes("@")) return await obtainRemote(node, request, options);
+  try {
+    return await node.store.acquire(reference, "run");
+  } catch (error) {
+    if (!remote || !(error instanceof SporeletError) || error.code !== "not_found") throw error;
+    return await obtainRemote(node, request, options);
+  }
 }
 
 function resumable(snapshot: StoredSnapshot, held: DisposableStack): Resumable {

@@ -87,6 +87,7 @@ export async function resumeClone(
     machine.live = { vm, agent, network, ports: published, alive: node.activity.begin() };
     undo.move();
     watchEnd(node, machine);
+    if (lazy) await node.lazy.started(machine);
     node.log.info("machine resumed", {
       machine: machine.name,
       id,

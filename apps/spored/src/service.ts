@@ -4,6 +4,9 @@ import { node as api } from "@sporelet/api";
 import { createBuilds } from "./build.ts";
 import { cacheUsage, collectCache, listCache, removeCache } from "./cache.ts";
 import { pause, remove, stop, unpause } from "./control.ts";
+import { exportSnapshot } from "./distribution/export.ts";
+import { pull } from "./distribution/pull.ts";
+import { push } from "./distribution/push.ts";
 import { doctor } from "./doctor.ts";
 import { exec } from "./exec.ts";
 import { readTar, statFile, writeTar } from "./files.ts";
@@ -79,6 +82,10 @@ export function nodeRoutes({ node, settling, end }: ServiceOptions): (router: Co
       tagSnapshot: (request) => tagSnapshot(node, request),
       snapshotHistory: (request) => snapshotHistory(node, request),
       fork: (request, context) => fork(node, request, context),
+
+      push: (request, context) => push(node, request, context),
+      pull: (request, context) => pull(node, request, context),
+      exportSnapshot: (request, context) => exportSnapshot(node, request, context),
 
       listCache: (_request, context) => listCache(node, context.signal),
       cacheUsage: (_request, context) => cacheUsage(node, context.signal),

@@ -1,5 +1,10 @@
 import type { node as api } from "@sporelet/api";
-import { createRegistryClient, dockerCredentials, type RegistryClient, type RegistryClientOptions } from "@sporelet/oci";
+import {
+  createRegistryClient,
+  dockerCredentials,
+  type RegistryClient,
+  type RegistryClientOptions,
+} from "@sporelet/oci";
 
 /** How a registry is reached, as plain data. */
 export type RegistryAccess = Pick<
@@ -26,4 +31,11 @@ export function registryClient(
     ...(onRetry && { onRetry }),
     ...overrides,
   });
+}
+
+/** The same without what a message has besides. */
+export function plainAccess(access: RegistryAccess | undefined): RegistryAccess {
+  const { dockerConfig = "", plainHttp = false, caFile = "" } = access ?? {};
+  const { httpProxy = "", httpsProxy = "", noProxy = "" } = access ?? {};
+  return { dockerConfig, plainHttp, caFile, httpProxy, httpsProxy, noProxy };
 }

@@ -6,7 +6,7 @@ import { Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { constants, createZstdCompress } from "node:zlib";
 import { SporeletError } from "@sporelet/errors";
-import { type Digest, encodeBlob, type PageRun } from "@sporelet/page-image";
+import { type Digest, encodeBlob, type PageRun, parseWorkingSet } from "@sporelet/page-image";
 import {
   type ImageFile,
   imageFiles,
@@ -122,7 +122,7 @@ async function encodeImage(
 async function workingSet(snapshot: StoredSnapshot, file: ImageFile): Promise<PageRun[] | undefined> {
   const recorded = snapshot.files.workingset;
   if (recorded === undefined) return undefined;
-  return parseWorkingSet(await readFile(recorded))[file];
+  return parseWorkingSet(await readFile(recorded)).filter(({ image }) => image === file);
 }
 
 async function compressWhole(
@@ -143,7 +143,7 @@ async function compressWhole(
     },
   });
   const params = { [constants.ZSTD_c_compressionLevel]: wholeLevel };
-  const compress = createZstdCompress({ params, pledgedSrcSize: size });
+  const compress = createZstdCompress({ params });
   await pipeline(createReadStream(source), compress, tee, createWriteStream(target, { flags: "wx" }), {
     signal,
   });

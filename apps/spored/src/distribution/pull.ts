@@ -1,13 +1,14 @@
 import type { HandlerContext } from "@connectrpc/connect";
 import type { node as api } from "@sporelet/api";
-import { SporeletError } from "@sporelet/errors";
-import { formatImageReference, parseImageReference, type SnapshotManifest } from "@sporelet/oci";
+import { parseImageReference } from "@sporelet/oci";
 import { normalizeReference, type StoredSnapshot } from "@sporelet/store";
 import { snapshotMessage } from "../messages.ts";
 import type { Node } from "../node.ts";
+import { unlessAborted } from "../together.ts";
 import { type RegistryAccess, registryClient } from "./client.ts";
 import { fetchSnapshot } from "./fetch.ts";
 import { type LocatedSnapshot, locate } from "./locate.ts";
+import { isStored, ownName } from "./names.ts";
 import { fetchPlain } from "./plain.ts";
 import type { Reports } from "./reports.ts";
 import { createShared } from "./shared.ts";
@@ -45,10 +46,9 @@ export async function pullSnapshot(
   signal: AbortSignal,
 ): Promise<StoredSnapshot> {
   const parsed = parseImageReference(reference);
-  const { registry, repository, tag: remoteTag = "latest", digest } = parsed;
-  const ownName = digest === undefined ? formatImageReference({ registry, repository, tag: remoteTag }) : "";
+  const { registry, repository } = parsed;
   // Before the work, not after it.
-  const name = tag || ownName ? normalizeReference(tag || ownName) : undefined;
+  const name = tag ? normalizeReference(tag) : ownName(parsed);
   // What it brings into the store stays until it has its name.
   using _lease = node.store.lease(undefined, `pull of ${reference}`);
   await using client = registryClient(access, reports.notice);
@@ -73,28 +73,21 @@ async function fetchLocated(
       signal,
     );
   }
-  const known = await storedAlready(node, artifact);
-  if (known !== undefined) {
-    reports.item(known.digest, "snapshot").state("exists");
-    return known;
+  // The digest of the config is that of the snapshot, wherever it is.
+  const { digest } = artifact.config;
+  if (await isStored(node, digest)) {
+    reports.item(digest, "snapshot").state("exists");
+    return await node.store.resolve(digest);
+  }
+  const arriving = node.lazy.joins(digest);
+  if (arriving !== undefined) {
+    reports.notice("it is being fetched already, for machines that run: waiting for that");
+    return await unlessAborted(arriving, signal);
   }
   return await fetches(
-    `${node.store.root} ${artifact.config.digest}`,
+    `${node.store.root} ${digest}`,
     (shared, sharedSignal) => fetchSnapshot(node, repository, artifact, name, shared, sharedSignal),
     reports,
     signal,
   );
-}
-
-/** The digest of the config is that of the snapshot, wherever it is. */
-async function storedAlready(
-  node: Node,
-  { config: { digest } }: SnapshotManifest,
-): Promise<StoredSnapshot | undefined> {
-  try {
-    return await node.store.resolve(digest);
-  } catch (error) {
-    if (error instanceof SporeletError && error.code === "not_found") return undefined;
-    throw error;
-  }
 }

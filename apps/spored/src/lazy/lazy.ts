@@ -10,9 +10,10 @@ import path from "node:path";
 import { SporeletError } from "@sporelet/errors";
 import { processStartTicks } from "@sporelet/host";
 import { parseConfig } from "@sporelet/store";
-import { retire } from "../lifecycle.ts";
+import { destroy, retire } from "../lifecycle.ts";
 import type { ManagedMachine } from "../machine.ts";
 import type { Node } from "../node.ts";
+import type { MachineRecord } from "../record.ts";
 import { createQueues, unlessAborted } from "../together.ts";
 import {
   type LazyRecord,
@@ -56,7 +57,7 @@ export function createLazy(node: Omit<Node, "lazy">): Lazy {
     const used = machinesOf(digest).some(
       ({ live, record }) => live !== undefined || record.state === "starting",
     );
-    if (!used && (serving.stored || hopeless)) serving.finish();
+    if (!used && (serving.done || hopeless)) serving.finish();
   };
 
   const connect = async (record: LazyRecord, configBytes: Buffer) => {
@@ -123,6 +124,17 @@ export function createLazy(node: Omit<Node, "lazy">): Lazy {
     };
   };
 
+  const failureOf = async ({ lazy, process: vmm, snapshotDigest }: MachineRecord) => {
+    if (lazy !== true || vmm === undefined) return undefined;
+    const serving = servings.get(snapshotDigest)?.serving;
+    const status = await serving?.ask();
+    if (serving !== undefined && status === undefined)
+      return failureText(serverGone(serving.record.name).reason);
+    const victims = status?.victims ?? (await readVictims(lazyDirectory(node.store, snapshotDigest)));
+    const reason = victims.find(({ pid }) => pid === vmm.pid)?.reason;
+    return reason === undefined ? undefined : failureText(reason);
+  };
+
   return {
     unavailable: whyUnavailable(),
     async start(options, signal) {
@@ -156,16 +168,13 @@ export function createLazy(node: Omit<Node, "lazy">): Lazy {
         signal,
       );
     },
-    async failureOf({ lazy, process: vmm, snapshotDigest }) {
-      if (lazy !== true || vmm === undefined) return undefined;
-      const serving = servings.get(snapshotDigest)?.serving;
-      const status = await serving?.ask();
-      if (serving !== undefined && status === undefined)
-        return failureText(serverGone(serving.record.name).reason);
-      const victims = status?.victims ?? (await readVictims(lazyDirectory(node.store, snapshotDigest)));
-      const reason = victims.find(({ pid }) => pid === vmm.pid)?.reason;
-      return reason === undefined ? undefined : failureText(reason);
+    async started(machine) {
+      const reason = await failureOf(machine.record);
+      if (reason === undefined) return;
+      await machine.exclusive(() => destroy(node as Node, machine));
+      throw new SporeletError({ code: "unavailable", operation: "resume", subject: machine.name, reason });
     },
+    failureOf,
     async released({ id, record }) {
       const serving = record.lazy === true ? servings.get(record.snapshotDigest)?.serving : undefined;
       await serving?.snapshot.lazy.removeDisk(id).catch(() => {});

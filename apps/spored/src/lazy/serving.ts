@@ -19,8 +19,8 @@ export interface Serving {
   readonly directory: string;
   readonly snapshot: LazySnapshot;
   readonly status: ServerStatus;
-  /** All of it is in the store. */
-  readonly stored: boolean;
+  /** Nothing more will come of it: all of it is in the store, or cannot be put there. */
+  readonly done: boolean;
   /** It was told to end. */
   readonly ending: boolean;
   /** Asks again what the server has to say; undefined when it does not answer any more. */
@@ -58,7 +58,7 @@ export async function connectServing(
   const complete = Promise.withResolvers<StoredSnapshot>();
   complete.promise.catch(() => {});
   let status: ServerStatus = { state: "fetching", fetchedBytes: 0, totalBytes: 0, victims: [] };
-  let stored = false;
+  let done = false;
   let ending = false;
   let left = false;
 
@@ -75,11 +75,12 @@ export async function connectServing(
   const store = async () => {
     try {
       const snapshot = await storeLazy(node.store, directory, { record, configBytes, config }, node.shutdown);
-      stored = true;
+      done = true;
       node.log.info("lazy snapshot stored", { digest, bytes: status.fetchedBytes });
       complete.resolve(snapshot);
     } catch (error) {
       if (!node.shutdown.aborted) node.log.error("lazy snapshot not stored", error, { digest });
+      done = true;
       complete.reject(error);
     }
     onChange();
@@ -131,8 +132,8 @@ export async function connectServing(
     get status() {
       return status;
     },
-    get stored() {
-      return stored;
+    get done() {
+      return done;
     },
     get ending() {
       return ending;

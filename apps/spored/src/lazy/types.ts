@@ -56,6 +56,13 @@ export interface Lazy extends AsyncDisposable {
    * `disk` of its directory is its whole disk. Undefined at once for other machines.
    */
   settled(machine: ManagedMachine, signal: AbortSignal): Promise<StoredSnapshot> | undefined;
+  /**
+   * The machine runs, and what happens to it from now on is heard of. Pages that it missed before are its end: a
+   * guest may have gone on with an error in their place.
+   *
+   * @throws SporeletError `unavailable` with the reason; the machine is gone then
+   */
+  started(machine: ManagedMachine): Promise<void>;
   /** Why a machine's process was ended by missing pages, if it was. */
   failureOf(record: ManagedMachine["record"]): Promise<string | undefined>;
   /** The machine's process is gone. */
