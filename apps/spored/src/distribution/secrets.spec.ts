@@ -19,13 +19,13 @@ describe("secrets in a block", () => {
   for (const [kind, text] of Object.entries(secrets)) {
     it(`${kind} is found, at its offset`, () => {
       const block = Buffer.concat([Buffer.alloc(1000, "x"), Buffer.from(text), Buffer.alloc(50)]);
-      expect(secretsIn(block)).toEqual([{ kind, offset: 1000 }]);
+      expect(secretsIn(block)).toMatchObject([{ kind, offset: 1000, constant: false }]);
     });
   }
 
   it("a key in JSON, its lines joined by escaped newlines, is found", () => {
     const text = `{"private_key":"-----BEGIN ${""}PRIVATE KEY-----\\n${alphabet}${alphabet}\\n"}`;
-    expect(secretsIn(Buffer.from(text))).toEqual([{ kind: "a private key", offset: 16 }]);
+    expect(secretsIn(Buffer.from(text))).toMatchObject([{ kind: "a private key", offset: 16 }]);
   });
 
   it("the heads that programs contain, public keys, examples and placeholders are none", () => {
@@ -58,6 +58,22 @@ describe("publishing", () => {
     expect(refusal).toMatchObject({ code: "failed_precondition", subject: "shop:1" });
     expect(refusal.reason).toContain(`a GitHub token in its memory at offset ${offset}`);
     expect(refusal.reason).not.toContain(secret.trim());
+  });
+
+  it("goes on with the self-test keys that programs bring, and stops at the same as a file", async () => {
+    await using directory = await temporaryDirectory();
+    const [memory, disk] = [path.join(directory.path, "memory"), path.join(directory.path, "disk")];
+    const key = `-----BEGIN ${"EC "}PRIVATE KEY-----\n${alphabet}\n${alphabet}\n-----END EC PRIVATE KEY-----\n`;
+    await using memoryFile = await open(memory, "w");
+    await using diskFile = await open(disk, "w");
+    await diskFile.truncate(4 * 1024 * 1024);
+    await diskFile.write(`\0${key}\0`, 1024 * 1024 - 200);
+    await memoryFile.write(`heap ${key}`, 5000);
+    await expect(requireNoSecrets("shop:1", { memory, disk })).resolves.toBeUndefined();
+    await diskFile.write(key.replace("aB3d", "bB3d"), 2 * 1024 * 1024);
+    await expect(requireNoSecrets("shop:1", { memory, disk })).rejects.toThrow(
+      /in its disk at offset 2097152/,
+    );
   });
 
   it("goes on when there is nothing", async () => {

@@ -1,6 +1,6 @@
 import { open } from "node:fs/promises";
 import { SporeletError } from "@sporelet/errors";
-import { scanData } from "@sporelet/host";
+import { pageBytes, scanData } from "@sporelet/host";
 
 /** Something in an image that looks like a secret. */
 export interface SecretFinding {
@@ -8,6 +8,10 @@ export interface SecretFinding {
   kind: string;
   /** Offset in the image, bytes. */
   offset: number;
+  /** What was found, for comparisons: never shown. */
+  text: string;
+  /** Whether it lies there as a program's own text does: a whole string between two zero bytes. */
+  constant: boolean;
 }
 
 interface Pattern {
@@ -30,7 +34,8 @@ const patterns: readonly Pattern[] = [
     kind: "a private key",
     anchor: "PRIVATE KEY-----",
     before: 22,
-    match: /-----BEGIN (?:RSA |EC |DSA |OPENSSH )?PRIVATE KEY-----(?:\r?\n|\\n)(?:[A-Za-z0-9+/=]{40,})/,
+    match:
+      /-----BEGIN (?:RSA |EC |DSA |OPENSSH )?PRIVATE KEY-----(?:\r?\n|\\n)(?:[A-Za-z0-9+/=]{40,})(?:[A-Za-z0-9+/=\s\\]*-----END [A-Z ]+-----\s*)?/,
   },
   { kind: "an AWS access key", anchor: "AKIA", match: /AKIA[0-9A-Z]{16}(?![0-9A-Za-z])/ },
   { kind: "a GitHub token", anchor: "ghp_", match: /ghp_[A-Za-z0-9]{36}(?![A-Za-z0-9])/ },
@@ -46,10 +51,12 @@ const patterns: readonly Pattern[] = [
   { kind: "a Google API key", anchor: "AIzaSy", match: /AIzaSy[A-Za-z0-9_-]{33}(?![A-Za-z0-9_-])/ },
 ];
 
-/** How far a match reaches beyond its anchor at most; blocks overlap by this. */
-const reachBytes = 256;
+/** How far a match reaches beyond its anchor at most: a key of 8192 bits has 6.4 KB. */
+const reachBytes = 8192;
+/** Of what precedes an anchor, and the byte before that. */
+const longestHeadBytes = 64;
 /** Enough to say what is wrong; the rest would be of the same kind. */
-const mostFindings = 20;
+const mostFindings = 100;
 
 /** What looks like a secret in a block whose anchors begin before `end`. Pure. */
 export function secretsIn(block: Buffer, end = block.length): SecretFinding[] {
@@ -57,13 +64,15 @@ export function secretsIn(block: Buffer, end = block.length): SecretFinding[] {
   for (const { kind, anchor, match, before = 0 } of patterns) {
     for (let at = block.indexOf(anchor); at >= 0 && at < end; at = block.indexOf(anchor, at + 1)) {
       const start = Math.max(0, at - before);
-      const text = block.toString("latin1", start, at + reachBytes);
-      const found = match.exec(text);
+      const found = match.exec(block.toString("latin1", start, at + reachBytes));
       // Documentation uses such examples throughout.
       if (found === null || /EXAMPLE|example/.test(found[0]) || isMonotonous(found[0])) continue;
-      // With `before` an earlier match could lie in the text: only the one at this anchor counts.
-      if (before === 0 && found.index !== 0) continue;
-      findings.push({ kind, offset: start + found.index });
+      const offset = start + found.index;
+      // Only the one that this anchor is part of.
+      if (offset > at) continue;
+      const text = found[0].trimEnd();
+      const constant = block[offset - 1] === 0 && (block[offset + found[0].length] ?? 0) === 0;
+      findings.push({ kind, offset, text, constant });
       if (findings.length >= mostFindings) return findings;
     }
   }
@@ -72,55 +81,62 @@ export function secretsIn(block: Buffer, end = block.length): SecretFinding[] {
 
 /** Placeholders such as ghp_xxxx…: a real one draws on many characters. */
 function isMonotonous(text: string): boolean {
-  return new Set(text.slice(-20)).size < 8;
+  return new Set(text.replace(/\s*-----END.*/s, "").slice(-20)).size < 8;
 }
 
 /** Searches an image file; blocks overlap, so that nothing hides across their borders. */
 async function secretsInFile(path: string, signal?: AbortSignal): Promise<SecretFinding[]> {
-  const findings: SecretFinding[] = [];
+  const findings = new Map<number, SecretFinding>();
+  // What was read and not searched to its end, since a match may go on in the next block.
+  let rest = Buffer.alloc(0);
+  let restOffset = 0;
+  const search = (block: Buffer, base: number, end: number) => {
+    for (const finding of secretsIn(block, end)) {
+      const offset = base + finding.offset;
+      // What begins a page is a file's beginning, not part of a program.
+      const constant = finding.constant && offset % pageBytes !== 0;
+      if (findings.size < mostFindings) findings.set(offset, { ...finding, offset, constant });
+    }
+  };
   await using handle = await open(path, "r");
-  // The end of the block before, in front of each block that adjoins it.
-  let tail = Buffer.alloc(0);
-  let nextOffset = 0;
   await scanData(
     handle,
     (buffer, length, offset) => {
-      if (offset !== nextOffset) tail = Buffer.alloc(0);
-      const block = Buffer.concat([tail, buffer.subarray(0, length)]);
-      const base = offset - tail.length;
-      for (const finding of secretsIn(block)) {
-        const at = base + finding.offset;
-        if (findings.length < mostFindings && !findings.some((known) => known.offset === at)) {
-          findings.push({ ...finding, offset: at });
-        }
+      if (offset !== restOffset + rest.length) {
+        search(rest, restOffset, rest.length);
+        [rest, restOffset] = [Buffer.alloc(0), offset];
       }
-      tail = Buffer.from(block.subarray(Math.max(0, block.length - reachBytes)));
-      nextOffset = offset + length;
+      const block = Buffer.concat([rest, buffer.subarray(0, length)]);
+      const end = Math.max(0, block.length - reachBytes);
+      search(block, restOffset, end);
+      const from = Math.max(0, end - longestHeadBytes);
+      [rest, restOffset] = [Buffer.from(block.subarray(from)), restOffset + from];
     },
     signal,
   );
-  return findings;
+  search(rest, restOffset, rest.length);
+  return [...findings.values()];
 }
 
 /**
  * Refuses to publish images that hold what looks like a secret: what is in a snapshot is in every clone of it,
- * and in every registry it goes to.
+ * and in every registry it goes to. Keys that a program on the disk has as a constant are none: TLS libraries
+ * bring keys for their self-tests.
  *
- * @param images flat files by what they are called in the error.
+ * @param files flat files.
  * @throws SporeletError `failed_precondition` that says what was found where, never the secret itself.
  */
 export async function requireNoSecrets(
   subject: string,
-  images: Readonly<Record<string, string | undefined>>,
+  files: { memory: string; disk?: string | undefined },
   signal?: AbortSignal,
 ): Promise<void> {
-  const found: string[] = [];
-  for (const [name, path] of Object.entries(images)) {
-    if (path === undefined) continue;
-    for (const { kind, offset } of await secretsInFile(path, signal)) {
-      found.push(`${kind} in its ${name} at offset ${offset}`);
-    }
-  }
+  const onDisk = files.disk === undefined ? [] : await secretsInFile(files.disk, signal);
+  const constants = new Set(onDisk.flatMap(({ constant, text }) => (constant ? [text] : [])));
+  const inMemory = await secretsInFile(files.memory, signal);
+  const where = (name: string) => (finding: SecretFinding) =>
+    constants.has(finding.text) ? [] : [`${finding.kind} in its ${name} at offset ${finding.offset}`];
+  const found = [...onDisk.flatMap(where("disk")), ...inMemory.flatMap(where("memory"))];
   if (found.length === 0) return;
   const more = found.length > 3 ? `, and ${found.length - 3} more` : "";
   throw new SporeletError({
