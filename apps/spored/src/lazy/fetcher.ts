@@ -15,7 +15,7 @@ export interface FetcherOptions {
   planner: Planner;
   source: BlobSource;
   /**
-   * Takes a piece in: verifies and keeps it.
+   * Takes a piece in: verifies and keeps it. The bytes are its own until its promise settles.
    * @throws SporeletError `corrupt` when it is not what it should be; anything else ends the fetch.
    */
   accept(piece: number, bytes: Buffer): Promise<void>;
@@ -116,28 +116,28 @@ export function createFetcher(options: FetcherOptions): Fetcher {
     onChange();
   };
 
-  /** Reads one range and takes in its pieces as they come. */
-  const fetch = async (range: FetchRange) => {
-    let buffered: Uint8Array[] = [];
-    let bufferedBytes = 0;
-    let at = range.offset;
-    let index = 0;
+  /** Reads one range and takes in its pieces as they come. @param room for one piece, the caller's own */
+  const fetch = async (range: FetchRange, room: Buffer) => {
     const { blob, offset, bytes } = range;
+    let at = offset;
+    let index = 0;
+    let filled = 0;
     for await (const chunk of source.read(blob, { offset, bytes, signal: stop.signal })) {
       fetchedBytes += chunk.length;
-      buffered.push(chunk);
-      bufferedBytes += chunk.length;
-      for (; index < range.pieces.length; index++) {
+      for (let used = 0; used < chunk.length && index < range.pieces.length; ) {
         const number = range.pieces[index] as number;
         const piece = pieces[number] as Piece;
-        if (at + bufferedBytes < piece.offset + piece.sizeBytes) break;
-        const all = buffered.length === 1 ? (buffered[0] as Uint8Array) : Buffer.concat(buffered);
-        const start = piece.offset - at;
-        await take(number, Buffer.from(all.buffer, all.byteOffset + start, piece.sizeBytes));
-        const rest = all.subarray(start + piece.sizeBytes);
-        at = piece.offset + piece.sizeBytes;
-        buffered = rest.length > 0 ? [rest] : [];
-        bufferedBytes = rest.length;
+        const left = chunk.length - used;
+        const dropped = Math.min(left, Math.max(0, piece.offset - at));
+        const taken = Math.min(left - dropped, piece.sizeBytes - filled);
+        room.set(chunk.subarray(used + dropped, used + dropped + taken), filled);
+        used += dropped + taken;
+        at += dropped + taken;
+        filled += taken;
+        if (filled < piece.sizeBytes) continue;
+        await take(number, room.subarray(0, filled));
+        index += 1;
+        filled = 0;
       }
       // The connection's own flow control makes the registry wait too.
       while (urgent > 0 && !isAwaited(range) && !stop.signal.aborted) await wake.promise;
@@ -162,6 +162,8 @@ export function createFetcher(options: FetcherOptions): Fetcher {
   };
 
   const connection = async (next: () => FetchRange | undefined) => {
+    // Used again for every piece: what lives on until it is collected would add up.
+    const room = Buffer.allocUnsafeSlow(pieces.reduce((most, { sizeBytes }) => Math.max(most, sizeBytes), 0));
     while (!stop.signal.aborted && defect === undefined && planner.missing > 0) {
       const range = next();
       if (range === undefined) {
@@ -170,7 +172,7 @@ export function createFetcher(options: FetcherOptions): Fetcher {
       }
       if (range.urgent) urgent += 1;
       try {
-        await fetch(range);
+        await fetch(range, room);
       } catch (error) {
         if (!stop.signal.aborted) interrupted(error);
       } finally {

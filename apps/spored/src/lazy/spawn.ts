@@ -22,7 +22,7 @@ const poolThreads = 6;
 
 /**
  * There may be many servers. Frames are short-lived and large: without this they are kept for reuse by each
- * thread's own heap, and the peak is 140 MB instead of 105 (mallopt(3); measured with the bundle, 47 MB of blobs).
+ * thread's own heap, which costs 35 MB (mallopt(3); docs/design/0007).
  */
 const smallHeap = {
   flags: ["--max-semi-space-size=1"],
