@@ -1,7 +1,7 @@
 # Sporelet: `make demo` shows it, `make test` proves it, `make help` lists the rest.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test check format generate bench install uninstall clean
+.PHONY: help setup build demo two-nodes test check format generate bench install uninstall clean
 
 PREFIX ?= /usr/local
 
@@ -17,6 +17,10 @@ build: setup ## Build sporectl, spored and the guest agent into dist/
 demo: build ## Freeze a Compose project in a microVM and resume three clones of it
 	@tools/with-node node examples/hello-compose/demo.ts
 
+two-nodes: build ## Build on one node, run on another, through a registry
+	@tools/setup --with-test-tools
+	@tools/with-node node examples/two-nodes/two-nodes.ts
+
 test: build ## Run every check and test; the last line counts them
 	@tools/setup --with-test-tools
 	@tools/with-node node tools/run-tests.ts
@@ -30,8 +34,12 @@ format: setup ## Format every file
 generate: setup ## Regenerate code from proto/
 	@tools/with-node tools/generate
 
-bench: build ## Measure resume against the bare VMM
+bench: build ## Measure resumes, forks, page images and transfers, each next to its floor
+	@tools/setup --with-test-tools
 	@tools/with-node node bench/resume.ts
+	@tools/with-node node bench/fork.ts
+	@tools/with-node node bench/page-image.ts
+	@tools/with-node node bench/distribution.ts
 
 install: build ## Install to PREFIX (default /usr/local)
 	@tools/install "$(DESTDIR)$(PREFIX)"
