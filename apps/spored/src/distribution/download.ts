@@ -1,6 +1,6 @@
 import { createHash, type Hash } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { open, stat } from "node:fs/promises";
+import { type FileHandle, open, stat } from "node:fs/promises";
 import { SporeletError } from "@sporelet/errors";
 import type { Repository } from "@sporelet/oci";
 import type { PublishedLayer } from "@sporelet/store";
@@ -38,7 +38,12 @@ export function downloadBlob(
     const haveBytes = await hashExisting(partial, sizeBytes, hash, signal);
     report.state("transferring", sizeBytes);
     report.progress(haveBytes);
-    const receivedBytes = await receive(repository, layer, { partial, haveBytes, hash, report, signal });
+    const to = { partial, haveBytes, hash, report, signal };
+    const receivedBytes = await receive(repository, layer, to).catch(async (error: unknown) => {
+      // Of what nothing has arrived, nothing is to stay.
+      if ((await stat(partial).catch(() => undefined))?.size === 0) await blobs.discardPartial(digest);
+      throw error;
+    });
     if (haveBytes + receivedBytes !== sizeBytes || `sha256:${hash.digest("hex")}` !== digest) {
       await blobs.discardPartial(digest);
       throw new SporeletError({
@@ -85,10 +90,18 @@ async function receive(
   const descriptor = { mediaType, digest, size: sizeBytes };
   for await (const chunk of repository.streamBlob(descriptor, { offset: haveBytes, signal })) {
     to.hash.update(chunk);
-    await file.write(chunk, 0, chunk.length, haveBytes + received);
+    await writeAll(file, chunk, haveBytes + received);
     received += chunk.length;
     to.report.progress(haveBytes + received);
   }
   await file.datasync();
   return received;
+}
+
+/** A disk that is nearly full takes a part of a write, and says so only of the next one. */
+async function writeAll(file: FileHandle, chunk: Buffer, position: number): Promise<void> {
+  for (let done = 0; done < chunk.length; ) {
+    const { bytesWritten } = await file.write(chunk, done, chunk.length - done, position + done);
+    done += bytesWritten;
+  }
 }

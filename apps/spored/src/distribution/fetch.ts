@@ -18,7 +18,7 @@ import type { Node } from "../node.ts";
 import { createGate, together } from "../together.ts";
 import { downloadBlob } from "./download.ts";
 import { layerOf, titleOf } from "./layers.ts";
-import { type LocalBase, localBase } from "./local-base.ts";
+import { type LocalBase, layersBeyond, localBase } from "./local-base.ts";
 import type { Reports } from "./reports.ts";
 import { requireRoom } from "./room.ts";
 
@@ -41,8 +41,8 @@ export async function fetchSnapshot(
   const config = parseConfig(configBytes.toString("utf8"), name);
   const layers = artifact.layers.map(layerOf);
   using base = await localBase(node, layers);
-  const needed = layers.filter(({ digest }) => !base?.digests.has(digest));
-  await requireRoom(node, name, needed, config);
+  const needed = layersBeyond(base, layers);
+  await requireRoom(node, name, needed, config, base !== undefined);
   using _lease = node.store.leaseBlobs(
     needed.map(({ digest }) => digest),
     `pull of ${name}`,
@@ -91,7 +91,7 @@ async function unpackImage(
 ): Promise<void> {
   if (chain.length === 0) return;
   const baseFile = base?.snapshot.files[file];
-  const steps = baseFile === undefined ? chain : chain.filter(({ digest }) => !base?.digests.has(digest));
+  const steps = baseFile === undefined ? chain : layersBeyond(base, chain);
   const blobs = await Promise.all(
     steps.map(async ({ digest }) => {
       const blob = node.store.blobs.path(digest);

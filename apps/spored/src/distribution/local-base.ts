@@ -1,11 +1,11 @@
-import { imageFiles, type PublishedLayer, type StoredSnapshot } from "@sporelet/store";
+import { type ImageFile, imageFiles, type PublishedLayer, type StoredSnapshot } from "@sporelet/store";
 import type { Node } from "../node.ts";
 
 /** A snapshot in the store that has all pages of the first steps of a chain. */
 export interface LocalBase extends Disposable {
   snapshot: StoredSnapshot;
-  /** The steps that it stands for, of memory and disk. */
-  digests: ReadonlySet<string>;
+  /** How many steps of memory and disk it stands for. */
+  steps: Readonly<Record<ImageFile, number>>;
 }
 
 /**
@@ -16,32 +16,54 @@ export async function localBase(
   node: Node,
   chain: readonly PublishedLayer[],
 ): Promise<LocalBase | undefined> {
-  let best: { snapshot: StoredSnapshot; steps: string[] } | undefined;
+  const found: { snapshot: StoredSnapshot; steps: LocalBase["steps"] }[] = [];
   for (const snapshot of await node.store.list(() => {})) {
-    const published = await node.store.publications.get(snapshot.digest);
+    // One that cannot be read costs nothing but the time to fetch what it would have spared.
+    const published = await node.store.publications.get(snapshot.digest).catch(() => undefined);
     const steps = published && stepsInCommon(published.layers, chain);
-    if (steps !== undefined && steps.length > (best?.steps.length ?? 0)) best = { snapshot, steps };
+    if (steps !== undefined && countOf(steps) > 0) found.push({ snapshot, steps });
   }
-  if (best === undefined) return undefined;
-  const lease = node.store.lease(best.snapshot.digest, "base of a pull");
-  return {
-    snapshot: best.snapshot,
-    digests: new Set(best.steps),
-    [Symbol.dispose]: () => lease[Symbol.dispose](),
-  };
+  found.sort((a, b) => countOf(b.steps) - countOf(a.steps));
+  for (const { snapshot, steps } of found) {
+    // Removed meanwhile, or about to be: then the next one.
+    const held = await node.store.acquire(snapshot.digest, "base of a pull").catch(() => undefined);
+    if (held === undefined) continue;
+    return { snapshot: held.snapshot, steps, [Symbol.dispose]: () => held.lease[Symbol.dispose]() };
+  }
+  return undefined;
 }
 
-/** The image steps of `own`, when they are the first of `chain`, for memory and disk alike. */
+/**
+ * The layers that a base leaves to be fetched. They are told by their place: the same blob can come again later in
+ * a chain, when what one step wrote is written anew after another step.
+ */
+export function layersBeyond(
+  base: Pick<LocalBase, "steps"> | undefined,
+  layers: readonly PublishedLayer[],
+): PublishedLayer[] {
+  const passed = { memory: 0, disk: 0 };
+  return layers.filter(({ file }) => {
+    if (base === undefined || (file !== "memory" && file !== "disk")) return true;
+    passed[file] += 1;
+    return passed[file] > base.steps[file];
+  });
+}
+
+function countOf({ memory, disk }: LocalBase["steps"]): number {
+  return memory + disk;
+}
+
+/** How many image steps `own` has, when they are the first of `chain`, for memory and disk alike. */
 function stepsInCommon(
   own: readonly PublishedLayer[],
   chain: readonly PublishedLayer[],
-): string[] | undefined {
-  const steps: string[] = [];
+): LocalBase["steps"] | undefined {
+  const steps = { memory: 0, disk: 0 };
   for (const file of imageFiles) {
     const ours = own.filter((layer) => layer.file === file).map(({ digest }) => digest);
     const theirs = chain.filter((layer) => layer.file === file).map(({ digest }) => digest);
     if (ours.some((digest, i) => theirs[i] !== digest)) return undefined;
-    steps.push(...ours);
+    steps[file] = ours.length;
   }
   return steps;
 }

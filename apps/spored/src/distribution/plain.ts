@@ -42,7 +42,7 @@ export async function fetchPlain(
       annotations: {},
     }),
   );
-  await requireRoom(node, name, layers, config);
+  await requireRoom(node, name, layers, config, false);
   using _lease = node.store.leaseBlobs(
     layers.map(({ digest }) => digest),
     `pull of ${name}`,

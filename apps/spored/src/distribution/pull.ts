@@ -1,6 +1,6 @@
 import type { HandlerContext } from "@connectrpc/connect";
 import type { node as api } from "@sporelet/api";
-import { parseImageReference } from "@sporelet/oci";
+import { type ImageReference, parseImageReference, type Repository } from "@sporelet/oci";
 import { normalizeReference, type StoredSnapshot } from "@sporelet/store";
 import { snapshotMessage } from "../messages.ts";
 import type { Node } from "../node.ts";
@@ -36,6 +36,8 @@ export interface PullOptions {
   access: RegistryAccess | undefined;
 }
 
+type SharedWork = [reports: Reports, signal: AbortSignal];
+
 const fetches = createShared<StoredSnapshot>();
 
 /** Fetches a snapshot whole, unless it is here, and names it. The same one is fetched once, however often it is asked for. */
@@ -53,24 +55,38 @@ export async function pullSnapshot(
   using _lease = node.store.lease(undefined, `pull of ${reference}`);
   await using client = registryClient(access, reports.notice);
   const located = await locate(node, client.repository(registry, repository), parsed, reports, signal);
-  const snapshot = await fetchLocated(node, located, reports, signal);
+  const snapshot = await fetchLocated(node, { located, parsed, access }, reports, signal);
   return name === undefined ? snapshot : await node.store.tag(snapshot.digest, name);
 }
 
 /** What was located, in the store. */
 async function fetchLocated(
   node: Node,
-  { artifact, repository, name }: LocatedSnapshot,
+  {
+    located: { artifact, name },
+    parsed,
+    access,
+  }: { located: LocatedSnapshot; parsed: ImageReference; access: RegistryAccess | undefined },
   reports: Reports,
   signal: AbortSignal,
 ): Promise<StoredSnapshot> {
-  if (artifact.kind === "plain") {
-    const key = JSON.stringify([...artifact.files].map(([title, { digest }]) => [title, digest]));
-    return await fetches(
+  const { registry, repository: path } = parsed;
+  /** With a client of its own: whoever began it may leave while others go on waiting. */
+  const share = (key: string, work: (client: Repository, ...shared: SharedWork) => Promise<StoredSnapshot>) =>
+    fetches(
       `${node.store.root} ${key}`,
-      (shared, sharedSignal) => fetchPlain(node, repository, artifact, name, shared, sharedSignal),
+      async (shared, sharedSignal) => {
+        using _lease = node.store.lease(undefined, `pull of ${name}`);
+        await using client = registryClient(access, shared.notice);
+        return await work(client.repository(registry, path), shared, sharedSignal);
+      },
       reports,
       signal,
+    );
+  if (artifact.kind === "plain") {
+    const key = JSON.stringify([...artifact.files].map(([title, { digest }]) => [title, digest]));
+    return await share(key, (repository, ...shared) =>
+      fetchPlain(node, repository, artifact, name, ...shared),
     );
   }
   // The digest of the config is that of the snapshot, wherever it is.
@@ -84,10 +100,7 @@ async function fetchLocated(
     reports.notice("it is being fetched already, for machines that run: waiting for that");
     return await unlessAborted(arriving, signal);
   }
-  return await fetches(
-    `${node.store.root} ${digest}`,
-    (shared, sharedSignal) => fetchSnapshot(node, repository, artifact, name, shared, sharedSignal),
-    reports,
-    signal,
+  return await share(digest, (repository, ...shared) =>
+    fetchSnapshot(node, repository, artifact, name, ...shared),
   );
 }

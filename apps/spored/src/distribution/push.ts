@@ -36,6 +36,8 @@ async function pushSnapshot(
   const snapshot = await node.store.resolve(request.snapshot);
   const target = targetOf(request, snapshot);
   using _lease = node.store.lease(snapshot.digest, `push to ${formatImageReference(target)}`);
+  // Blobs that are encoded, or fetched from elsewhere, until they are sent.
+  using _blobs = node.store.lease(undefined, `push of ${request.snapshot}`);
   await using client = registryClient(request.registry, reports.notice);
   const repository = client.repository(target.registry, target.repository);
   const prepare = async () => {
@@ -49,11 +51,12 @@ async function pushSnapshot(
   const upload = async () => {
     const layers = await prepare();
     const access = { client, repository, registry: target.registry };
-    return { layers, ...(await uploadLayers(node, snapshot, layers, access, reports, signal)) };
+    return { layers, ...(await uploadLayers(node, layers, access, reports, signal)) };
   };
   const uploaded = await upload().catch(async (error: unknown) => {
     if (!(error instanceof BlobsLostError)) throw error;
-    // Published once, since collected here and gone from there: encoded anew, which gives the same blobs.
+    // Published once, since collected here and gone from there: encoded anew. Where the ancestors are still here
+    // that gives the same blobs.
     await forgetPublication(node, snapshot);
     return await upload();
   });

@@ -2,7 +2,7 @@ import { createReadStream } from "node:fs";
 import path from "node:path";
 import { SporeletError } from "@sporelet/errors";
 import type { RegistryClient, Repository, UploadSessions } from "@sporelet/oci";
-import type { PublishedLayer, StoredSnapshot } from "@sporelet/store";
+import type { PublishedLayer } from "@sporelet/store";
 import type { Node } from "../node.ts";
 import { createGate, together } from "../together.ts";
 import { downloadBlob } from "./download.ts";
@@ -26,14 +26,13 @@ export interface UploadAccess {
 /** Brings all blobs of a snapshot into a repository: what is there is left, what is elsewhere in the registry mounted. */
 export async function uploadLayers(
   node: Node,
-  snapshot: StoredSnapshot,
   layers: readonly PublishedLayer[],
   access: UploadAccess,
   reports: Reports,
   signal: AbortSignal,
 ): Promise<{ sentBytes: number; reusedBytes: number }> {
-  const known = await node.store.publications.get(snapshot.digest);
-  const origins = known?.origins ?? [];
+  const origins = await originsOf(node, layers);
+  const unreachable = new Set<string>();
   const sessions = await uploadSessions(path.join(node.store.root, "uploads"));
   const gate = createGate(uploadsAtOnce);
   const unique = [...new Map(layers.map((layer) => [layer.digest, layer])).values()];
@@ -42,7 +41,15 @@ export async function uploadLayers(
       gate(async () => {
         signal.throwIfAborted();
         const report = reports.item(`up ${layer.digest}`, titleOf(layer, layers));
-        return await uploadLayer(node, layer, { ...access, origins, sessions, report, signal });
+        const known = origins.get(layer.digest) ?? [];
+        return await uploadLayer(node, layer, {
+          ...access,
+          origins: known,
+          unreachable,
+          sessions,
+          report,
+          signal,
+        });
       }),
     ),
   );
@@ -51,8 +58,28 @@ export async function uploadLayers(
   return { sentBytes: sum("sent"), reusedBytes: sum("reused") };
 }
 
+/** Repositories that are known to have a blob, by its digest: whatever snapshot it was sent or fetched with. */
+async function originsOf(
+  node: Node,
+  layers: readonly PublishedLayer[],
+): Promise<ReadonlyMap<string, readonly string[]>> {
+  const origins = new Map<string, string[]>(layers.map(({ digest }) => [digest, []]));
+  for (const { digest } of await node.store.list(() => {})) {
+    // One that cannot be read only hides where blobs could be had more cheaply.
+    const published = await node.store.publications.get(digest).catch(() => undefined);
+    for (const layer of published?.layers ?? []) {
+      const known = origins.get(layer.digest);
+      known?.push(...(published?.origins ?? []).filter((origin) => !known.includes(origin)));
+    }
+  }
+  return origins;
+}
+
 interface Upload extends UploadAccess {
+  /** Repositories that have it. */
   origins: readonly string[];
+  /** Those that did not answer: one blob's patience is enough. */
+  unreachable: Set<string>;
   sessions: UploadSessions;
   report: ItemReport;
   signal: AbortSignal;
@@ -93,9 +120,9 @@ async function mount({ digest }: PublishedLayer, upload: Upload): Promise<boolea
 
 /** Into the store, from a registry that it was pulled from or pushed to. */
 async function fetchElsewhere(node: Node, layer: PublishedLayer, upload: Upload): Promise<void> {
-  const { client, repository, origins, report, signal } = upload;
+  const { client, repository, origins, unreachable, report, signal } = upload;
   for (const origin of origins) {
-    if (origin === repository.name) continue;
+    if (origin === repository.name || unreachable.has(origin)) continue;
     const [host = "", ...rest] = origin.split("/");
     try {
       await downloadBlob(node, client.repository(host, rest.join("/")), layer, report, signal);
@@ -103,6 +130,7 @@ async function fetchElsewhere(node: Node, layer: PublishedLayer, upload: Upload)
     } catch (error) {
       if (signal.aborted || !(error instanceof SporeletError)) throw error;
       if (error.code === "resource_exhausted") throw error;
+      if (error.code === "unavailable") unreachable.add(origin);
       // Gone from there too, or not to be reached: the next one, or it is encoded again.
     }
   }
