@@ -29,7 +29,10 @@ export interface EncodeOptions {
   target: string;
   /** Of zstd. Default: 3; 6 for deltas of at most 64 MiB, so that they are no larger than one stream of level 3. */
   level?: number | undefined;
-  /** How much is compressed together, decompressed: whole pages, at most 4 MiB. Default: 512 KiB. */
+  /**
+   * How much is compressed together, decompressed: whole pages, at most 4 MiB. Default: 512 KiB; 4 MiB for deltas of
+   * at most 64 MiB, whose pages repeat over longer distances: what a program wrote was read from somewhere.
+   */
   frameBytes?: number | undefined;
   /** Called after each frame, with bytes of pages that were encoded and how many there may be at most. */
   onProgress?: ((doneBytes: number, totalBytes: number) => void) | undefined;
@@ -51,6 +54,7 @@ const operation = "encode the page image";
 /** Frames in work or waiting for their turn: both threads stay busy while one frame takes longer. */
 const depth = 4;
 const defaultFrameBytes = 512 * 1024;
+const smallDeltaFrameBytes = limits.frameBytes;
 const smallDeltaBytes = 64 * 2 ** 20;
 
 /**
@@ -62,7 +66,7 @@ const smallDeltaBytes = 64 * 2 ** 20;
  */
 export async function encodeBlob(options: EncodeOptions): Promise<EncodedBlob> {
   const { image, target } = options;
-  const frameBytes = options.frameBytes ?? defaultFrameBytes;
+  const { frameBytes = defaultFrameBytes } = options;
   if (frameBytes % pageBytes !== 0 || frameBytes <= 0 || frameBytes > limits.frameBytes) {
     const reason = `frames of ${frameBytes} bytes are not possible`;
     throw new SporeletError({ code: "invalid_argument", operation, subject: image, reason });
@@ -71,7 +75,7 @@ export async function encodeBlob(options: EncodeOptions): Promise<EncodedBlob> {
     await using from = await open(image, "r");
     await using to = await open(target, "wx", 0o600);
     try {
-      return await encode(from, to, options, frameBytes / pageBytes);
+      return await encode(from, to, options);
     } catch (error) {
       await rm(target, { force: true });
       throw error;
@@ -90,12 +94,7 @@ export async function encodeBlob(options: EncodeOptions): Promise<EncodedBlob> {
   }
 }
 
-async function encode(
-  from: FileHandle,
-  to: FileHandle,
-  options: EncodeOptions,
-  framePages: number,
-): Promise<EncodedBlob> {
+async function encode(from: FileHandle, to: FileHandle, options: EncodeOptions): Promise<EncodedBlob> {
   const { signal } = options;
   const { size: imageBytes } = await from.stat();
   if (imageBytes > limits.imageBytes) {
@@ -104,7 +103,10 @@ async function encode(
   }
   const plan = await planEncoding(from, imageBytes, options);
   const totalBytes = (countPages(plan.hot) + countPages(plan.cold)) * pageBytes;
-  const level = options.level ?? (plan.delta && totalBytes <= smallDeltaBytes ? 6 : 3);
+  const small = plan.delta && totalBytes <= smallDeltaBytes;
+  const level = options.level ?? (small ? 6 : 3);
+  const frameBytes = options.frameBytes ?? (small ? smallDeltaFrameBytes : defaultFrameBytes);
+  const framePages = frameBytes / pageBytes;
   const zeros = [...plan.zeros];
   const onZero = (run: PageRun) => {
     if (plan.delta) zeros.push(run);
