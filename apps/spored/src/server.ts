@@ -16,6 +16,9 @@ import type { Settling } from "./settling.ts";
 /** When the request arrived, on the clock of `performance.now()`: what `readyMs` is counted from. */
 export const arrivedAt = createContextKey(0, { description: "arrival of the request" });
 
+/** The connection that a call came over, told by identity. */
+export const connectionOf = createContextKey<unknown>(undefined, { description: "connection of the call" });
+
 export interface ServerOptions {
   socket: string;
   routes: (router: ConnectRouter) => void;
@@ -38,7 +41,8 @@ export async function serve(options: ServerOptions): Promise<Server> {
     interceptors: [journal(options)],
     acceptCompression: [],
     shutdownSignal: shutdown.signal,
-    contextValues: () => createContextValues().set(arrivedAt, performance.now()),
+    contextValues: (request) =>
+      createContextValues().set(arrivedAt, performance.now()).set(connectionOf, sessionOf(request)),
   });
   const server = http2.createServer({ settings: { initialWindowSize: streamWindowBytes } }, handler);
   const sessions = new Set<http2.ServerHttp2Session>();
@@ -71,12 +75,19 @@ export async function serve(options: ServerOptions): Promise<Server> {
   };
 }
 
+function sessionOf(request: object): unknown {
+  return "stream" in request ? (request.stream as http2.ServerHttp2Stream).session : undefined;
+}
+
 /** Counts calls as activity, knows which clear up, logs failed ones, and turns what they threw into errors with details. */
 function journal({ activity, settling, log }: ServerOptions): Interceptor {
   return (next) => async (request) => {
     const calls = new DisposableStack();
     calls.use(activity.begin());
-    calls.use(settling.begin(request.signal));
+    // Whoever asks for it to be settled is not waited for.
+    if (request.method.name !== "Settle") {
+      calls.use(settling.begin(request.signal, request.contextValues.get(connectionOf)));
+    }
     const began = performance.now();
     const failed = (error: unknown) => {
       const converted = toConnectError(error, { operation: `serve ${request.method.name}` });

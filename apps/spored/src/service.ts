@@ -16,6 +16,7 @@ import { logs } from "./logs.ts";
 import { machineMessage, snapshotMessage } from "./messages.ts";
 import type { Node } from "./node.ts";
 import { boot, run } from "./runs.ts";
+import { connectionOf } from "./server.ts";
 import type { Settling } from "./settling.ts";
 import { createSnapshot } from "./snapshot.ts";
 import { listSnapshots, removeSnapshot, snapshotHistory, tagSnapshot } from "./snapshots.ts";
@@ -43,8 +44,8 @@ export function nodeRoutes({ node, settling, end }: ServiceOptions): (router: Co
         return empty();
       },
       doctor: () => doctor(node),
-      async settle() {
-        await settling.settled();
+      async settle(_request, { values }) {
+        await settling.settled(values.get(connectionOf));
         return empty();
       },
 
