@@ -55,6 +55,9 @@ const patterns: readonly Pattern[] = [
 const reachBytes = 8192;
 /** Of what precedes an anchor, and the byte before that. */
 const longestHeadBytes = 64;
+const overlapBytes = reachBytes + longestHeadBytes;
+/** What `scanData` reads at once. */
+const mostScannedBytes = 1024 * 1024;
 /** Enough to say what is wrong; the rest would be of the same kind. */
 const mostFindings = 100;
 
@@ -87,34 +90,38 @@ function isMonotonous(text: string): boolean {
 /** Searches an image file; blocks overlap, so that nothing hides across their borders. */
 async function secretsInFile(path: string, signal?: AbortSignal): Promise<SecretFinding[]> {
   const findings = new Map<number, SecretFinding>();
-  // What was read and not searched to its end, since a match may go on in the next block.
-  let rest = Buffer.alloc(0);
-  let restOffset = 0;
   const search = (block: Buffer, base: number, end: number) => {
     for (const finding of secretsIn(block, end)) {
       const offset = base + finding.offset;
       // What begins a page is a file's beginning, not part of a program.
       const constant = finding.constant && offset % pageBytes !== 0;
-      if (findings.size < mostFindings) findings.set(offset, { ...finding, offset, constant });
+      // The overlap is searched twice; the first time with all that precedes it.
+      if (findings.size < mostFindings && !findings.has(offset)) {
+        findings.set(offset, { ...finding, offset, constant });
+      }
     }
   };
+  // Holds the end of what was searched, since a match may go on in the next block, and then that block.
+  const window = Buffer.alloc(overlapBytes + mostScannedBytes);
+  let [filled, base] = [0, 0];
   await using handle = await open(path, "r");
   await scanData(
     handle,
     (buffer, length, offset) => {
-      if (offset !== restOffset + rest.length) {
-        search(rest, restOffset, rest.length);
-        [rest, restOffset] = [Buffer.alloc(0), offset];
+      if (offset !== base + filled) {
+        search(window.subarray(0, filled), base, filled);
+        [filled, base] = [0, offset];
       }
-      const block = Buffer.concat([rest, buffer.subarray(0, length)]);
-      const end = Math.max(0, block.length - reachBytes);
-      search(block, restOffset, end);
-      const from = Math.max(0, end - longestHeadBytes);
-      [rest, restOffset] = [Buffer.from(block.subarray(from)), restOffset + from];
+      buffer.copy(window, filled, 0, length);
+      filled += length;
+      search(window.subarray(0, filled), base, filled - reachBytes);
+      const passed = Math.max(0, filled - overlapBytes);
+      window.copyWithin(0, passed, filled);
+      [filled, base] = [filled - passed, base + passed];
     },
     signal,
   );
-  search(rest, restOffset, rest.length);
+  search(window.subarray(0, filled), base, filled);
   return [...findings.values()];
 }
 
