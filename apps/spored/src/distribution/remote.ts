@@ -6,6 +6,7 @@ import type { Node } from "../node.ts";
 import type { ObtainOptions, ObtainRequest } from "../obtain.ts";
 import { plainAccess, registryClient } from "./client.ts";
 import { layerOf } from "./layers.ts";
+import { layersBeyond, localBase } from "./local-base.ts";
 import { type LocatedSnapshot, locate } from "./locate.ts";
 import { isStored, ownName } from "./names.ts";
 import { pullSnapshot } from "./pull.ts";
@@ -13,6 +14,8 @@ import { createReports, type Reports } from "./reports.ts";
 
 /** Where nothing else was asked for: a large snapshot over a slow line. */
 const defaultTimeoutMs = 900_000;
+/** Fetched in seconds over a slow line, of which a lazy start would take one. */
+const mostPulledFirstBytes = 16 * 2 ** 20;
 
 /**
  * A snapshot of a registry, for machines that are to be started from it: lazily, where this host can, or all of it.
@@ -57,6 +60,7 @@ async function startLazily(
   const configBytes = await located.repository.readBlob(artifact.config, { signal });
   const config = parseConfig(configBytes.toString("utf8"), located.name);
   if (whyNotResumable(config, await gateHost(node)) !== undefined) return undefined;
+  if (await isSoonHere(node, artifact)) return undefined;
   const tag = ownName(reference);
   const lease = await node.lazy.start(
     {
@@ -67,6 +71,15 @@ async function startLazily(
     signal,
   );
   return { snapshot: lease.snapshot, lease };
+}
+
+/** Whether a pull takes little, because a snapshot that is here has most of it: that makes no FUSE necessary. */
+async function isSoonHere(node: Node, { layers }: LocatedSnapshot["artifact"] & { kind: "snapshot" }) {
+  const chain = layers.map(layerOf);
+  using base = await localBase(node, chain);
+  if (base === undefined) return false;
+  const leftBytes = layersBeyond(base, chain).reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+  return leftBytes <= mostPulledFirstBytes;
 }
 
 function layersOf(
