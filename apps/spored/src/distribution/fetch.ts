@@ -12,10 +12,13 @@ import {
   imageFiles,
   type PublishedLayer,
   parseConfig,
+  type SnapshotConfig,
+  type SnapshotFile,
   type StoredSnapshot,
 } from "@sporelet/store";
 import type { Node } from "../node.ts";
 import { createGate, together } from "../together.ts";
+import { requireAgreement, requireSize } from "./agreement.ts";
 import { downloadBlob } from "./download.ts";
 import { layerOf, titleOf } from "./layers.ts";
 import { type LocalBase, layersBeyond, localBase } from "./local-base.ts";
@@ -39,9 +42,11 @@ export async function fetchSnapshot(
 ): Promise<StoredSnapshot> {
   const configBytes = await repository.readBlob(artifact.config, { signal });
   const config = parseConfig(configBytes.toString("utf8"), name);
+  requireAgreement(name, config, sizesOf(artifact));
   const layers = artifact.layers.map(layerOf);
   using base = await localBase(node, layers);
-  const needed = layersBeyond(base, layers);
+  const inherited = inheritedFiles(base, config);
+  const needed = layersBeyond(base, layers).filter(({ file }) => !inherited.has(file));
   await requireRoom(node, name, needed, config, base !== undefined);
   using _lease = node.store.leaseBlobs(
     needed.map(({ digest }) => digest),
@@ -62,17 +67,18 @@ export async function fetchSnapshot(
   unpack.state("decoding");
   const into = (file: string) => path.join(draft.directory, file);
   await together([
-    ...imageFiles.map((file) =>
-      unpackImage(
-        node,
-        file,
-        artifact[file].map(({ descriptor }) => layerOf(descriptor)),
-        base,
-        into(file),
-        signal,
-      ),
-    ),
-    ...Object.values(artifact.files).map((file) => unpackWhole(node, file, into(file.file), signal)),
+    ...imageFiles.map(async (file) => {
+      const record = config.files[file];
+      if (record === undefined) return;
+      const chain = artifact[file].map(({ descriptor }) => layerOf(descriptor));
+      const image = { name, file, sizeBytes: record.sizeBytes, chain, base, target: into(file) };
+      await unpackImage(node, image, signal);
+    }),
+    ...Object.values(artifact.files).map((layer) => {
+      const same = inherited.get(layer.file);
+      if (same !== undefined) return cloneFile(same, into(layer.file), { signal });
+      return unpackWhole(node, layer, into(layer.file), signal);
+    }),
   ]);
   const snapshot = await draft.adopt(configBytes, undefined, { base: base?.snapshot, signal });
   const origins = [repository.name];
@@ -81,15 +87,42 @@ export async function fetchSnapshot(
   return snapshot;
 }
 
+/** Files that travel whole and that the base has too, such as the kernel: paths by what they are. */
+function inheritedFiles(base: LocalBase | undefined, { files }: SnapshotConfig): Map<SnapshotFile, string> {
+  const found = new Map<SnapshotFile, string>();
+  if (base === undefined) return found;
+  for (const [file, { digest }] of Object.entries(files) as [SnapshotFile, { digest: string }][]) {
+    const own = base.snapshot.files[file];
+    if (file === "memory" || file === "disk" || own === undefined) continue;
+    if (base.snapshot.config.files[file]?.digest === digest) found.set(file, own);
+  }
+  return found;
+}
+
+/** What the manifest says of the sizes of files. Those of images are in their blobs. */
+function sizesOf({ memory, disk, files }: SnapshotManifest): Map<SnapshotFile, number | undefined> {
+  const sizes = new Map<SnapshotFile, number | undefined>();
+  for (const { file } of [...memory, ...disk]) sizes.set(file, undefined);
+  for (const { file, rawBytes } of Object.values(files)) sizes.set(file, rawBytes);
+  return sizes;
+}
+
+interface Image {
+  /** The artifact's, for errors. */
+  name: string;
+  file: ImageFile;
+  /** As the config has it. */
+  sizeBytes: number;
+  chain: readonly PublishedLayer[];
+  base: LocalBase | undefined;
+  target: string;
+}
+
 async function unpackImage(
   node: Node,
-  file: ImageFile,
-  chain: readonly PublishedLayer[],
-  base: LocalBase | undefined,
-  target: string,
+  { name, file, sizeBytes, chain, base, target }: Image,
   signal: AbortSignal,
 ): Promise<void> {
-  if (chain.length === 0) return;
   const baseFile = base?.snapshot.files[file];
   const steps = baseFile === undefined ? chain : layersBeyond(base, chain);
   const blobs = await Promise.all(
@@ -98,6 +131,8 @@ async function unpackImage(
       return { path: blob, index: (await readIndex(blob)).index };
     }),
   );
+  // Before anything is written: blobs of little can claim to be much.
+  for (const { index } of blobs.slice(-1)) requireSize(name, file, index.imageBytes, sizeBytes);
   if (baseFile !== undefined) await cloneFile(baseFile, target, { signal });
   if (blobs.length > 0) await materialize({ blobs, target, onto: baseFile !== undefined, signal });
 }
