@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { readdir } from "node:fs/promises";
+import { readdir, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { type Fault, startTestRegistry, type TestRegistry } from "@sporelet/oci/testing";
 import type { StoredSnapshot } from "@sporelet/store";
@@ -145,6 +145,15 @@ describe("a registry with faults", () => {
       const sentBytes = again.reduce((sum, request) => sum + request.sentBytes, 0);
       expect(sentBytes).toBeGreaterThan(0);
       expect(sentBytes).toBeLessThanOrEqual(size - mebibyte);
+    });
+
+    it("is asked for everything when what an earlier attempt left is damaged", async () => {
+      await pushIt();
+      const blob = largest();
+      const left = path.join(there.home, "store/partial", blob.slice("sha256:".length));
+      await writeFile(left, Buffer.alloc(2 * mebibyte, 1));
+      await expectPulled();
+      expect(registry.sentBytes(blob)).toBeGreaterThan(registry.blobs.get(blob)?.length ?? 0);
     });
 
     it("takes nothing that a digest does not stand for, and nothing of it stays", async () => {

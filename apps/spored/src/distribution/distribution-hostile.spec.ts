@@ -138,6 +138,22 @@ describe("what a registry says", () => {
     memory: { ...files.memory, sizeBytes: 2 ** 52, usedBytes: 2 ** 52 },
   });
 
+  it("is refused before anything is fetched when its layers are not those of its config", async () => {
+    const vmstate = layer("vmstate");
+    annotate("vmstate", "ai.sporelet.size", 1000);
+    tagged(manifest);
+    await expectRefused("corrupt", /vmstate has 1000 bytes, and its config says 20000/);
+    annotate("vmstate", "ai.sporelet.size", 20_000);
+    const kernel = layer("kernel");
+    manifest.layers = manifest.layers.filter((each) => each !== kernel);
+    tagged(manifest);
+    await expectRefused("corrupt", /kernel is in its config and not in its layers/);
+    const mediaType = vmstate.mediaType.replace("vmstate", "workingset");
+    manifest.layers.push(kernel, { ...vmstate, mediaType });
+    tagged(manifest);
+    await expectRefused("corrupt", /workingset is in its layers and not in its config/);
+  });
+
   it("is refused when a page image is none, or one of another size", async () => {
     const bytes = Buffer.alloc(mebibyte, 1);
     const { digest } = registry.put(repository, bytes);
@@ -147,7 +163,9 @@ describe("what a registry says", () => {
     await expect(pull(there.client, { reference })).rejects.toMatchObject({ code: "corrupt" });
     Object.assign(layer("memory"), layer("disk"), { mediaType: layer("memory").mediaType });
     tagged(manifest);
-    await expect(pull(there.client, { reference })).rejects.toMatchObject({ code: "corrupt" });
+    await expect(pull(there.client, { reference })).rejects.toMatchObject({
+      ...{ code: "corrupt", reason: "its memory has 16777216 bytes, and its config says 33554432" },
+    });
     expect((await there.client.listSnapshots({})).snapshots).toEqual([]);
     expect(await readdir(path.join(there.home, "store/tmp"))).toEqual([]);
     await there.client.collectCache({});

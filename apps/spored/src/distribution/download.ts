@@ -34,18 +34,22 @@ export function downloadBlob(
       return 0;
     }
     const partial = await blobs.partial(digest);
-    const hash = createHash("sha256");
-    const haveBytes = await hashExisting(partial, sizeBytes, hash, signal);
-    report.state("transferring", sizeBytes);
-    report.progress(haveBytes);
-    const to = { partial, haveBytes, hash, report, signal };
-    const receivedBytes = await receive(repository, layer, to).catch(async (error: unknown) => {
-      // Of what nothing has arrived, nothing is to stay.
-      if ((await stat(partial).catch(() => undefined))?.size === 0) await blobs.discardPartial(digest);
-      throw error;
-    });
-    if (haveBytes + receivedBytes !== sizeBytes || `sha256:${hash.digest("hex")}` !== digest) {
+    let receivedBytes = 0;
+    for (;;) {
+      const hash = createHash("sha256");
+      const haveBytes = await hashExisting(partial, sizeBytes, hash, signal);
+      report.state("transferring", sizeBytes);
+      report.progress(haveBytes);
+      const to = { partial, haveBytes, hash, report, signal };
+      const bytes = await receive(repository, layer, to).catch(async (error: unknown) => {
+        // Of what nothing has arrived, nothing is to stay.
+        if ((await stat(partial).catch(() => undefined))?.size === 0) await blobs.discardPartial(digest);
+        throw error;
+      });
+      receivedBytes += bytes;
+      if (haveBytes + bytes === sizeBytes && `sha256:${hash.digest("hex")}` === digest) break;
       await blobs.discardPartial(digest);
+      if (haveBytes > 0) continue; // What was left here may be what is wrong, after a crash of the host.
       throw new SporeletError({
         code: "corrupt",
         operation: "fetch",
@@ -70,7 +74,7 @@ async function hashExisting(
   const found = await stat(file).catch((error: NodeJS.ErrnoException) => {
     if (error.code !== "ENOENT") throw error;
   });
-  // A crash of the host can leave a file longer than what was written: its tail fails the digest.
+  // A crash of the host can leave a file longer than what was written: then all is fetched anew.
   const length = Math.min(found?.size ?? 0, limitBytes);
   if (length === 0) return 0;
   for await (const chunk of createReadStream(file, { end: length - 1, signal })) hash.update(chunk);

@@ -6,6 +6,7 @@ import type { Descriptor, PlainArtifact, Repository } from "@sporelet/oci";
 import { type PublishedLayer, parseConfig, type SnapshotFile, type StoredSnapshot } from "@sporelet/store";
 import type { Node } from "../node.ts";
 import { together } from "../together.ts";
+import { requireAgreement } from "./agreement.ts";
 import { downloadBlob } from "./download.ts";
 import type { Reports } from "./reports.ts";
 import { requireRoom } from "./room.ts";
@@ -36,6 +37,7 @@ export async function fetchPlain(
   const maxBytes = longestConfigBytes;
   const configBytes = await repository.readBlob(configDescriptor, { signal, maxBytes });
   const config = parseConfig(configBytes.toString("utf8"), `${name}'s config`);
+  requireAgreement(name, config, new Map([...files].map(([file, { size }]) => [file, size])));
   const layers = [...files].map(
     ([file, { mediaType, digest, size }]): PublishedLayer => ({
       ...{ file, mediaType, digest, sizeBytes: size },
