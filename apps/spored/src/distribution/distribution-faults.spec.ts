@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { readdir, writeFile } from "node:fs/promises";
+import { readdir, truncate, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { type Fault, startTestRegistry, type TestRegistry } from "@sporelet/oci/testing";
 import type { StoredSnapshot } from "@sporelet/store";
@@ -265,6 +265,17 @@ describe("a registry with faults", () => {
         await expectPushed();
       },
     );
+
+    it("is sent no blob that was damaged here, but one that is encoded anew", async () => {
+      await pushIt();
+      for (const hex of await inStore(here, "blobs")) {
+        await truncate(path.join(here.home, "store/blobs", hex), 10);
+      }
+      await registry[Symbol.asyncDispose]();
+      registry = await startTestRegistry();
+      reference = `${registry.address}/team/app:1`;
+      await expectPushed();
+    });
 
     it("sends nothing twice after it was interrupted", async () => {
       registry.faults.add(always({ on: "PUT /manifests/", status: 500 }));

@@ -6,7 +6,7 @@ import { formatImageReference, type ImageReference, isRegistry, parseImageRefere
 import type { StoredSnapshot } from "@sporelet/store";
 import type { Node } from "../node.ts";
 import { together } from "../together.ts";
-import { registryClient } from "./client.ts";
+import { plainAccess, registryClient } from "./client.ts";
 import { publishManifests } from "./manifests.ts";
 import { forgetPublication, publishedLayers } from "./publication.ts";
 import type { Reports } from "./reports.ts";
@@ -39,6 +39,9 @@ async function pushSnapshot(
   // Blobs that are encoded, or fetched from elsewhere, until they are sent.
   using _blobs = node.store.lease(undefined, `push of ${request.snapshot}`);
   await using client = registryClient(request.registry, reports.notice);
+  // Plain HTTP was allowed to that registry, and to no other that blobs may have to be fetched from.
+  const elsewhere = { ...plainAccess(request.registry), plainHttp: false };
+  await using others = registryClient(elsewhere, reports.notice);
   const repository = client.repository(target.registry, target.repository);
   const prepare = async () => {
     const { memory, disk } = snapshot.files;
@@ -50,7 +53,8 @@ async function pushSnapshot(
   };
   const upload = async () => {
     const layers = await prepare();
-    const access = { client, repository, registry: target.registry };
+    const clientFor = (registry: string) => (registry === target.registry ? client : others);
+    const access = { clientFor, repository, registry: target.registry };
     return { layers, ...(await uploadLayers(node, layers, access, reports, signal)) };
   };
   const uploaded = await upload().catch(async (error: unknown) => {

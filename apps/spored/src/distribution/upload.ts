@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import path from "node:path";
 import { SporeletError } from "@sporelet/errors";
@@ -17,7 +18,8 @@ const uploadsAtOnce = 4;
 export class BlobsLostError extends Error {}
 
 export interface UploadAccess {
-  client: RegistryClient;
+  /** For what has to be fetched from another registry first. */
+  clientFor(registry: string): RegistryClient;
   repository: Repository;
   /** Host of the registry that is pushed to. */
   registry: string;
@@ -99,12 +101,25 @@ async function uploadLayer(node: Node, layer: PublishedLayer, upload: Upload): P
   if (!(await node.store.blobs.has(digest))) await fetchElsewhere(node, layer, upload);
   report.state("transferring", sizeBytes);
   const file = node.store.blobs.path(digest);
-  await repository.pushBlob(
-    { digest, size: sizeBytes, read: (offset) => createReadStream(file, { start: offset }) },
-    { sessions: upload.sessions, onProgress: (sent) => report.progress(sent), signal },
-  );
+  try {
+    await repository.pushBlob(
+      { digest, size: sizeBytes, read: (offset) => createReadStream(file, { start: offset }) },
+      { sessions: upload.sessions, onProgress: (sent) => report.progress(sent), signal },
+    );
+  } catch (error) {
+    if (!(error instanceof SporeletError) || error.code !== "corrupt") throw error;
+    if ((await digestOf(file, signal)) === digest) throw error; // It is the registry that is wrong.
+    await node.store.blobs.remove(digest);
+    throw new BlobsLostError(`blob ${digest} was damaged in the store`);
+  }
   report.state("done", sizeBytes);
   return "sent";
+}
+
+async function digestOf(file: string, signal: AbortSignal): Promise<string> {
+  const hash = createHash("sha256");
+  for await (const chunk of createReadStream(file, { signal })) hash.update(chunk);
+  return `sha256:${hash.digest("hex")}`;
 }
 
 /** From another repository of the same registry, when it is known to be in one. */
@@ -120,12 +135,12 @@ async function mount({ digest }: PublishedLayer, upload: Upload): Promise<boolea
 
 /** Into the store, from a registry that it was pulled from or pushed to. */
 async function fetchElsewhere(node: Node, layer: PublishedLayer, upload: Upload): Promise<void> {
-  const { client, repository, origins, unreachable, report, signal } = upload;
+  const { clientFor, repository, origins, unreachable, report, signal } = upload;
   for (const origin of origins) {
     if (origin === repository.name || unreachable.has(origin)) continue;
     const [host = "", ...rest] = origin.split("/");
     try {
-      await downloadBlob(node, client.repository(host, rest.join("/")), layer, report, signal);
+      await downloadBlob(node, clientFor(host).repository(host, rest.join("/")), layer, report, signal);
       return;
     } catch (error) {
       if (signal.aborted || !(error instanceof SporeletError)) throw error;
