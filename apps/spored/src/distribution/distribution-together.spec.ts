@@ -104,6 +104,21 @@ describe("transfers at the same time", () => {
     );
   });
 
+  it("of the same snapshot send it once", async () => {
+    const before = registry.requests.length;
+    await storeMadeUp(here.home, "new", { ownBytes: 3 * mebibyte });
+    const targets = ["a", "b", "c"].map((tag) => `${registry.address}/team/new:${tag}`);
+    registry.faults.add({ on: "PATCH", dropUploadAfterBytes: mebibyte });
+    const all = await Promise.all(targets.map((target) => push(here.client, { snapshot: "new", target })));
+    expect(new Set(all.map(({ pushed }) => pushed.digest)).size).toBe(1);
+    const arrived = registry.requests
+      .slice(before)
+      .reduce((sum, { receivedBytes }) => sum + receivedBytes, 0);
+    expect(arrived).toBeLessThan(5 * mebibyte);
+    await pull(there.client, { reference: targets[2] ?? "" });
+    await here.client.removeSnapshot({ snapshot: "new" });
+  });
+
   it("share blobs that different snapshots have in common", async () => {
     await storeMadeUp(here.home, "child", { parent: "sent", ownBytes: 4096, offset: 8 * mebibyte });
     const other = `${registry.address}/team/app:2`;

@@ -5,7 +5,7 @@ import { SporeletError } from "@sporelet/errors";
 import type { RegistryClient, Repository, UploadSessions } from "@sporelet/oci";
 import type { PublishedLayer } from "@sporelet/store";
 import type { Node } from "../node.ts";
-import { createGate, together } from "../together.ts";
+import { createGate, createQueues, together } from "../together.ts";
 import { downloadBlob } from "./download.ts";
 import { titleOf } from "./layers.ts";
 import type { ItemReport, Reports } from "./reports.ts";
@@ -13,6 +13,9 @@ import { uploadSessions } from "./sessions.ts";
 
 /** Blobs that go up side by side: enough to hide round trips, few enough for registries that limit rates. */
 const uploadsAtOnce = 4;
+
+/** The same blob is sent to the same place once, however many pushes need it. */
+const queues = createQueues();
 
 /** A blob that is neither here nor in the registry, nor anywhere else that is known. */
 export class BlobsLostError extends Error {}
@@ -44,14 +47,10 @@ export async function uploadLayers(
         signal.throwIfAborted();
         const report = reports.item(`up ${layer.digest}`, titleOf(layer, layers));
         const known = origins.get(layer.digest) ?? [];
-        return await uploadLayer(node, layer, {
-          ...access,
-          origins: known,
-          unreachable,
-          sessions,
-          report,
-          signal,
-        });
+        const upload = { ...access, origins: known, unreachable, sessions, report, signal };
+        // Two that send the same at once would go on with each other's session.
+        const place = `${node.store.root} ${access.repository.name}@${layer.digest}`;
+        return await queues(place, () => uploadLayer(node, layer, upload));
       }),
     ),
   );
