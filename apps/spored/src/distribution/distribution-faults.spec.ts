@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { readdir, truncate, writeFile } from "node:fs/promises";
 import path from "node:path";
+import { temporaryDirectory } from "@sporelet/host/testing";
 import { type Fault, startTestRegistry, type TestRegistry } from "@sporelet/oci/testing";
 import type { StoredSnapshot } from "@sporelet/store";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
@@ -94,11 +95,25 @@ describe("a registry with faults", () => {
     });
 
     it("fetches from another host, which gets no credentials", async () => {
-      await pushIt();
+      await registry[Symbol.asyncDispose]();
+      const [username, password] = ["somebody", "not for others"];
+      registry = await startTestRegistry({ auth: { kind: "basic", username, password } });
+      reference = `${registry.address}/team/app:1`;
+      await using docker = await temporaryDirectory();
+      const auth = Buffer.from(`${username}:${password}`).toString("base64");
+      const config = { auths: { [registry.address]: { auth } } };
+      await writeFile(path.join(docker.path, "config.json"), JSON.stringify(config));
+      const access = { registry: { dockerConfig: docker.path } };
+      await push(here.client, { snapshot: "sent", target: reference, ...access });
       registry.faults.add(always({ on: "registry GET /blobs/", redirect: true }));
-      await expectPulled();
+      await expect(pull(there.client, { reference })).rejects.toMatchObject({ code: "permission_denied" });
+      await pull(there.client, { reference, ...access });
+      expect(
+        registry.asked("registry GET").some(({ headers }) => headers.authorization?.includes(auth)),
+      ).toBe(true);
       expect(registry.asked("storage GET").length).toBeGreaterThan(3);
       for (const { headers } of registry.asked("storage")) expect(headers.authorization).toBeUndefined();
+      expect(await there.client.verifySnapshot({ snapshot: reference })).toMatchObject({ verified: true });
     });
 
     it.each<[string, Fault, string]>([
