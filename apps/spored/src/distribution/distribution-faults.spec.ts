@@ -185,44 +185,6 @@ describe("a registry with faults", () => {
       }
       await expectPulled();
     });
-
-    it("fetches only what a parent that is here lacks", async () => {
-      await storeMadeUp(here.home, "child", { parent: "sent", ownBytes: mebibyte, offset: 8 * mebibyte });
-      await pushIt();
-      const base = largest();
-      const target = `${registry.address}/team/app:2`;
-      await push(here.client, { snapshot: "child", target });
-      await expectPulled();
-      await there.client.collectCache({});
-      const before = registry.sentBytes(base);
-      const { snapshot: child } = await pull(there.client, { reference: target });
-      expect(registry.sentBytes(base)).toBe(before);
-      expect(await there.client.verifySnapshot({ snapshot: child.digest })).toMatchObject({ verified: true });
-      // Without the parent all of the chain.
-      await forget();
-      await pull(there.client, { reference: target });
-      expect(registry.sentBytes(base)).toBeGreaterThan(before);
-      await here.client.removeSnapshot({ snapshot: "child" });
-    });
-
-    it("tells steps of a chain by their place, not by their content", async () => {
-      // The disk is written, written over, and again as it was.
-      const [one, other] = [Buffer.alloc(4096, 1), Buffer.alloc(4096, 2)];
-      const names = ["chain0", "chain1", "chain2", "chain3"];
-      for (const [i, disk] of [Buffer.alloc(4096, 9), one, other, one].entries()) {
-        const parent = i === 0 ? {} : { parent: `chain${i - 1}` };
-        await storeMadeUp(here.home, `chain${i}`, { ...parent, disk, ownBytes: 4096 });
-      }
-      for (const name of names) {
-        const target = `${registry.address}/team/chain:${name}`;
-        await push(here.client, { snapshot: name, target });
-        const { snapshot: pulled } = await pull(there.client, { reference: target });
-        expect(await there.client.verifySnapshot({ snapshot: pulled.digest })).toMatchObject({
-          verified: true,
-        });
-      }
-      for (const name of names.reverse()) await here.client.removeSnapshot({ snapshot: name });
-    });
   });
 
   describe("while pushing", () => {
