@@ -12,6 +12,10 @@ const secrets: Record<string, string> = {
   "a GitHub token": `${"gh"}p_${alphabet.slice(0, 36)} `,
   "a GitLab token": `${"gl"}pat-${alphabet.slice(0, 20)}`,
   "an npm token": `${"np"}m_${alphabet.slice(0, 36)} `,
+  "a Slack token": `${"xo"}xb-1234567890-1234567890-${alphabet.slice(0, 24)}`,
+  "a Stripe key": `${"sk"}_live_${alphabet.slice(0, 24)}`,
+  "an Anthropic key": `${"sk"}-ant-api03-${alphabet}${alphabet}`,
+  "an OpenAI key": `${"sk"}-proj-${alphabet}${alphabet}`,
   "a Google API key": `${"AI"}zaSy${alphabet.slice(0, 33)} `,
 };
 
@@ -22,6 +26,11 @@ describe("secrets in a block", () => {
       expect(secretsIn(block)).toMatchObject([{ kind, offset: 1000, constant: false }]);
     });
   }
+
+  it("a fine-grained GitHub token is found", () => {
+    const token = `${"github"}_pat_${alphabet.slice(0, 22)}_${alphabet}${alphabet.slice(0, 19)}`;
+    expect(secretsIn(Buffer.from(`x=${token}`))).toMatchObject([{ kind: "a GitHub token", offset: 2 }]);
+  });
 
   it("a key in JSON, its lines joined by escaped newlines, is found", () => {
     const text = `{"private_key":"-----BEGIN ${""}PRIVATE KEY-----\\n${alphabet}${alphabet}\\n"}`;

@@ -16,10 +16,14 @@ export interface SecretFinding {
 
 interface Pattern {
   kind: string;
-  /** Rare bytes that every match begins with, or for keys ends its head with: what is searched for first. */
+  /**
+   * Rare bytes of every match: what is searched for first. At most six: Node looks for such five times as fast as
+   * for longer ones (V8's StringSearch changes its algorithm at seven; 30 against 170 ms for 200 MiB of a disk).
+   */
   anchor: string;
-  /** Applied to the text from `before` bytes ahead of the anchor; sticky. */
+  /** Applied to the text from `before` bytes ahead of the anchor. */
   match: RegExp;
+  /** How much of a match precedes the anchor, at most. Default: 0. */
   before?: number;
 }
 
@@ -32,8 +36,8 @@ const patterns: readonly Pattern[] = [
     // RFC 7468. A key has at least a line of base64 after its head; the head alone is in many programs. The
     // line may end with an escaped newline, as in JSON.
     kind: "a private key",
-    anchor: "PRIVATE KEY-----",
-    before: 22,
+    anchor: "E KEY-",
+    before: 25,
     match:
       /-----BEGIN (?:RSA |EC |DSA |OPENSSH )?PRIVATE KEY-----(?:\r?\n|\\n)(?:[A-Za-z0-9+/=]{40,})(?:[A-Za-z0-9+/=\s\\]*-----END [A-Z ]+-----\s*)?/,
   },
@@ -41,13 +45,18 @@ const patterns: readonly Pattern[] = [
   { kind: "a GitHub token", anchor: "ghp_", match: /ghp_[A-Za-z0-9]{36}(?![A-Za-z0-9])/ },
   { kind: "a GitHub token", anchor: "ghs_", match: /ghs_[A-Za-z0-9]{36}(?![A-Za-z0-9])/ },
   { kind: "a GitHub token", anchor: "gho_", match: /gho_[A-Za-z0-9]{36}(?![A-Za-z0-9])/ },
-  { kind: "a GitHub token", anchor: "github_pat_", match: /github_pat_[A-Za-z0-9]{22}_[A-Za-z0-9]{59}/ },
+  {
+    kind: "a GitHub token",
+    anchor: "hub_pa",
+    before: 3,
+    match: /github_pat_[A-Za-z0-9]{22}_[A-Za-z0-9]{59}/,
+  },
   { kind: "a GitLab token", anchor: "glpat-", match: /glpat-[A-Za-z0-9_-]{20,}/ },
   { kind: "an npm token", anchor: "npm_", match: /npm_[A-Za-z0-9]{36}(?![A-Za-z0-9])/ },
   { kind: "a Slack token", anchor: "xoxb-", match: /xoxb-\d{10,13}-\d{10,13}-[A-Za-z0-9]{20,}/ },
-  { kind: "a Stripe key", anchor: "sk_live_", match: /sk_live_[A-Za-z0-9]{24,}/ },
-  { kind: "an Anthropic key", anchor: "sk-ant-", match: /sk-ant-[a-z0-9]+-[A-Za-z0-9_-]{60,}/ },
-  { kind: "an OpenAI key", anchor: "sk-proj-", match: /sk-proj-[A-Za-z0-9_-]{60,}/ },
+  { kind: "a Stripe key", anchor: "k_live", before: 1, match: /sk_live_[A-Za-z0-9]{24,}/ },
+  { kind: "an Anthropic key", anchor: "sk-ant", match: /sk-ant-[a-z0-9]+-[A-Za-z0-9_-]{60,}/ },
+  { kind: "an OpenAI key", anchor: "k-proj", before: 1, match: /sk-proj-[A-Za-z0-9_-]{60,}/ },
   { kind: "a Google API key", anchor: "AIzaSy", match: /AIzaSy[A-Za-z0-9_-]{33}(?![A-Za-z0-9_-])/ },
 ];
 
