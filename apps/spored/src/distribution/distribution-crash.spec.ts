@@ -51,7 +51,7 @@ describe(`a spored that is killed at ${kills} instants`, () => {
         () => true,
         () => false,
       );
-      await sleep((tookMs * 1.1 * n) / kills);
+      await sleep((tookMs * 1.3 * n) / kills);
       await node.kill();
       if (await going) finished += 1;
       await node.reconnect();
