@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { asTheyCome, createGate, createQueues, together, unlessAborted } from "./together.ts";
+import { allOrStop, asTheyCome, createGate, createQueues, together, unlessAborted } from "./together.ts";
 
 const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
 
@@ -17,6 +17,22 @@ describe("together", () => {
 
   it("gives the values in the order of the promises", async () => {
     expect(await together([turn().then(() => 1), "two", Promise.resolve(3)])).toEqual([1, "two", 3]);
+  });
+});
+
+describe("all or stop", () => {
+  it("calls the others off when one fails, waits for them, and throws that failure", async () => {
+    const seen: unknown[] = [];
+    const patient = async (signal: AbortSignal) => {
+      await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
+      await turn();
+      seen.push(signal.reason);
+      signal.throwIfAborted();
+    };
+    const failing = () => turn().then(() => Promise.reject(new Error("no such blob")));
+    const signal = new AbortController().signal;
+    await expect(allOrStop([patient, failing, patient], signal)).rejects.toThrow("no such blob");
+    expect(seen).toEqual([new Error("no such blob"), new Error("no such blob")]);
   });
 });
 

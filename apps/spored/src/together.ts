@@ -16,6 +16,24 @@ export async function together<const T extends readonly unknown[]>(
   return values as { -readonly [K in keyof T]: Awaited<T[K]> };
 }
 
+/** As `together`, but when one task fails the others are called off. */
+export async function allOrStop<T>(
+  tasks: readonly ((signal: AbortSignal) => Promise<T>)[],
+  signal: AbortSignal,
+): Promise<T[]> {
+  const failed = new AbortController();
+  const either = AbortSignal.any([signal, failed.signal]);
+  const watched = tasks.map(async (task) => {
+    try {
+      return await task(either);
+    } catch (error) {
+      failed.abort(error);
+      throw error;
+    }
+  });
+  return await together(watched);
+}
+
 /** Lets at most `limit` tasks run at a time, in the order of their coming. */
 export function createGate(limit: number): <T>(task: () => Promise<T>) => Promise<T> {
   let free = limit;

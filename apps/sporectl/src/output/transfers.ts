@@ -40,5 +40,5 @@ export function transferStep(item: node.TransferItem, elapsedMs: number): Step {
 const verbs: Record<string, string> = {
   encoding: "compressing",
   transferring: "transferring",
-  decoding: "unpacking",
+  checking: "checking",
 };

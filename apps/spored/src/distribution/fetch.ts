@@ -17,7 +17,7 @@ import {
   type StoredSnapshot,
 } from "@sporelet/store";
 import type { Node } from "../node.ts";
-import { createGate, together } from "../together.ts";
+import { allOrStop, createGate, together } from "../together.ts";
 import { requireAgreement, requireSize } from "./agreement.ts";
 import { downloadBlob } from "./download.ts";
 import { layerOf, titleOf } from "./layers.ts";
@@ -53,37 +53,42 @@ export async function fetchSnapshot(
     `pull of ${name}`,
   );
   const gate = createGate(downloadsAtOnce);
-  await together(
-    needed.map((layer) =>
-      gate(async () => {
-        signal.throwIfAborted();
-        const report = reports.item(`down ${layer.digest}`, titleOf(layer, layers));
-        await downloadBlob(node, repository, layer, report, signal);
-      }),
-    ),
-  );
+  const download = (file: SnapshotFile, until: AbortSignal) =>
+    together(
+      needed
+        .filter((layer) => layer.file === file)
+        .map((layer) =>
+          gate(async () => {
+            until.throwIfAborted();
+            const report = reports.item(`down ${layer.digest}`, titleOf(layer, layers));
+            await downloadBlob(node, repository, layer, report, until);
+          }),
+        ),
+    );
   await using draft = await node.store.newSnapshot();
-  const unpack = reports.item(`unpack ${artifact.config.digest}`, "files");
-  unpack.state("decoding");
   const into = (file: string) => path.join(draft.directory, file);
-  await together([
-    ...imageFiles.map(async (file) => {
-      const record = config.files[file];
-      if (record === undefined) return;
-      const chain = artifact[file].map(({ descriptor }) => layerOf(descriptor));
-      const image = { name, file, sizeBytes: record.sizeBytes, chain, base, target: into(file) };
-      await unpackImage(node, image, signal);
-    }),
-    ...Object.values(artifact.files).map((layer) => {
-      const same = inherited.get(layer.file);
-      if (same !== undefined) return cloneFile(same, into(layer.file), { signal });
-      return unpackWhole(node, layer, into(layer.file), signal);
-    }),
-  ]);
+  // Each file is unpacked as soon as its own blobs are here, and is on its way to the disk while others arrive.
+  const images = imageFiles.map((file) => async (until: AbortSignal) => {
+    const record = config.files[file];
+    if (record === undefined) return;
+    await download(file, until);
+    const chain = artifact[file].map(({ descriptor }) => layerOf(descriptor));
+    const image = { name, file, sizeBytes: record.sizeBytes, chain, base, target: into(file) };
+    await unpackImage(node, image, until);
+  });
+  const wholes = Object.values(artifact.files).map((layer) => async (until: AbortSignal) => {
+    const same = inherited.get(layer.file);
+    if (same !== undefined) return void (await cloneFile(same, into(layer.file), { signal: until }));
+    await download(layer.file, until);
+    await unpackWhole(node, layer, into(layer.file), until);
+  });
+  await allOrStop([...images, ...wholes], signal);
+  const check = reports.item(`check ${artifact.config.digest}`, "snapshot");
+  check.state("checking");
   const snapshot = await draft.adopt(configBytes, undefined, { base: base?.snapshot, signal });
   const origins = [repository.name];
   await node.store.publications.set(snapshot.digest, { layers, origins });
-  unpack.state("done");
+  check.state("done");
   return snapshot;
 }
 

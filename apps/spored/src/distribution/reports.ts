@@ -2,7 +2,7 @@ import { create } from "@bufbuild/protobuf";
 import { node as api } from "@sporelet/api";
 
 /** States of a thing that is read, compressed, sent or fetched; see TransferItem in node.proto. */
-type TransferState = "waiting" | "encoding" | "transferring" | "decoding" | "exists" | "mounted" | "done";
+type TransferState = "waiting" | "encoding" | "transferring" | "checking" | "exists" | "mounted" | "done";
 
 /** Tells of one such thing. */
 export interface ItemReport {

@@ -5,7 +5,7 @@ import { SporeletError } from "@sporelet/errors";
 import type { RegistryClient, Repository, UploadSessions } from "@sporelet/oci";
 import type { PublishedLayer } from "@sporelet/store";
 import type { Node } from "../node.ts";
-import { createGate, createQueues, together } from "../together.ts";
+import { allOrStop, createGate, createQueues } from "../together.ts";
 import { downloadBlob } from "./download.ts";
 import { titleOf } from "./layers.ts";
 import type { ItemReport, Reports } from "./reports.ts";
@@ -41,18 +41,20 @@ export async function uploadLayers(
   const sessions = await uploadSessions(path.join(node.store.root, "uploads"));
   const gate = createGate(uploadsAtOnce);
   const unique = [...new Map(layers.map((layer) => [layer.digest, layer])).values()];
-  const outcomes = await together(
-    unique.map((layer) =>
-      gate(async () => {
-        signal.throwIfAborted();
-        const report = reports.item(`up ${layer.digest}`, titleOf(layer, layers));
-        const known = origins.get(layer.digest) ?? [];
-        const upload = { ...access, origins: known, unreachable, sessions, report, signal };
-        // Two that send the same at once would go on with each other's session.
-        const place = `${node.store.root} ${access.repository.name}@${layer.digest}`;
-        return await queues(place, () => uploadLayer(node, layer, upload));
-      }),
+  const outcomes = await allOrStop(
+    unique.map(
+      (layer) => (until: AbortSignal) =>
+        gate(async () => {
+          until.throwIfAborted();
+          const report = reports.item(`up ${layer.digest}`, titleOf(layer, layers));
+          const known = origins.get(layer.digest) ?? [];
+          const upload = { ...access, origins: known, unreachable, sessions, report, signal: until };
+          // Two that send the same at once would go on with each other's session.
+          const place = `${node.store.root} ${access.repository.name}@${layer.digest}`;
+          return await queues(place, () => uploadLayer(node, layer, upload));
+        }),
     ),
+    signal,
   );
   const sum = (kind: "sent" | "reused") =>
     outcomes.reduce((bytes, outcome, i) => bytes + (outcome === kind ? (unique[i]?.sizeBytes ?? 0) : 0), 0);

@@ -850,7 +850,7 @@ export type TransferItem = Message<"sporelet.node.v1.TransferItem"> & {
   title: string;
 
   /**
-   * waiting, encoding, transferring, decoding, exists (nothing to do), mounted
+   * waiting, encoding, transferring, checking, exists (nothing to do), mounted
    * (the registry had it in another repository), done
    *
    * @generated from field: string state = 3;
