@@ -34,6 +34,8 @@ export async function obtainRemote(
   const lazily = request.fetch !== "eager" && (await startLazily(node, request, reports, signal));
   if (lazily) return lazily;
   const { snapshot: reference, registry: access } = request;
+  // By a digest it gets no name, and nothing else would keep it until it is leased.
+  using _arriving = node.store.lease(undefined, `run of ${reference}`);
   const { digest } = await pullSnapshot(node, { reference, tag: "", access }, reports, signal);
   return await node.store.acquire(digest, "run");
 }
