@@ -8,6 +8,7 @@ export { dataExtents, scanData } from "./files/extents.ts";
 export { type PhysicalExtent, type PhysicalExtentOptions, physicalExtents } from "./files/fiemap.ts";
 export { type Overlay, openOverlay } from "./files/overlay.ts";
 export { type Extent, nonZeroRuns, pageBytes } from "./files/pages.ts";
+export { writeFully } from "./files/write.ts";
 export { zeroRange } from "./files/zero.ts";
 export { findProgram } from "./find-program.ts";
 export {

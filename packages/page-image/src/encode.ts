@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { type FileHandle, open, rm } from "node:fs/promises";
 import { SporeletError } from "@sporelet/errors";
-import { pageBytes, sha256, zstdCompressor } from "@sporelet/host";
+import { pageBytes, sha256, writeFully, zstdCompressor } from "@sporelet/host";
 import type { BlobFrame, IndexRef } from "./blob-index.ts";
 import { planEncoding } from "./encode-plan.ts";
 import { limits } from "./format.ts";
@@ -132,7 +132,7 @@ async function encode(from: FileHandle, to: FileHandle, options: EncodeOptions):
       frames.push({ offset, sizeBytes, rawBytes, digest: `sha256:${frame.digest.toString("hex")}`, runs });
       hash.update(compressed);
       offset += sizeBytes;
-      await writeAt(to, compressed, offset - sizeBytes);
+      await writeFully(to, compressed, 0, sizeBytes, offset - sizeBytes);
       compressors.give(frame.compressor);
       return rawBytes;
     });
@@ -152,14 +152,7 @@ async function encode(from: FileHandle, to: FileHandle, options: EncodeOptions):
   const zeroBytes = countPages(zeroRuns) * pageBytes;
   const { tail, ref } = encodeTail({ imageBytes, frames, hotFrames, zeroRuns, dataBytes, zeroBytes });
   hash.update(tail);
-  await writeAt(to, tail, offset);
+  await writeFully(to, tail, 0, tail.length, offset);
   const digest: Digest = `sha256:${hash.digest("hex")}`;
   return { digest, sizeBytes: offset + tail.length, index: ref, dataBytes, zeroBytes, imageBytes };
-}
-
-async function writeAt(to: FileHandle, bytes: Buffer, position: number): Promise<void> {
-  for (let done = 0; done < bytes.length; ) {
-    const { bytesWritten } = await to.write(bytes, done, bytes.length - done, position + done);
-    done += bytesWritten;
-  }
 }

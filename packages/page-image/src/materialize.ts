@@ -1,6 +1,6 @@
 import { type FileHandle, open, rm } from "node:fs/promises";
 import { SporeletError } from "@sporelet/errors";
-import { pageBytes, zeroRange } from "@sporelet/host";
+import { pageBytes, writeFully, zeroRange } from "@sporelet/host";
 import type { BlobFrame, BlobIndex } from "./blob-index.ts";
 import { type FlatFrame, type FlatImage, flatten } from "./flatten.ts";
 import { openFrame } from "./frame.ts";
@@ -129,10 +129,7 @@ export async function writeFrame(target: FileHandle, frame: FlatFrame, raw: Buff
     frame.writes.map(async ({ page, count, at }) => {
       const position = page * pageBytes;
       const length = Math.min(count * pageBytes, frame.imageBytes - position);
-      for (let done = 0; done < length; ) {
-        const { bytesWritten } = await target.write(raw, at + done, length - done, position + done);
-        done += bytesWritten;
-      }
+      await writeFully(target, raw, at, length, position);
     }),
   );
   for (const result of results) if (result.status === "rejected") throw result.reason;

@@ -1,7 +1,8 @@
 import { createHash, type Hash } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { type FileHandle, open, stat } from "node:fs/promises";
+import { open, stat } from "node:fs/promises";
 import { SporeletError } from "@sporelet/errors";
+import { writeFully } from "@sporelet/host";
 import type { Repository } from "@sporelet/oci";
 import type { PublishedLayer } from "@sporelet/store";
 import type { Node } from "../node.ts";
@@ -94,18 +95,11 @@ async function receive(
   const descriptor = { mediaType, digest, size: sizeBytes };
   for await (const chunk of repository.streamBlob(descriptor, { offset: haveBytes, signal })) {
     to.hash.update(chunk);
-    await writeAll(file, chunk, haveBytes + received);
+    // A disk that is nearly full takes a part of a write, and says so only of the next one.
+    await writeFully(file, chunk, 0, chunk.length, haveBytes + received);
     received += chunk.length;
     to.report.progress(haveBytes + received);
   }
   await file.datasync();
   return received;
-}
-
-/** A disk that is nearly full takes a part of a write, and says so only of the next one. */
-async function writeAll(file: FileHandle, chunk: Buffer, position: number): Promise<void> {
-  for (let done = 0; done < chunk.length; ) {
-    const { bytesWritten } = await file.write(chunk, done, chunk.length - done, position + done);
-    done += bytesWritten;
-  }
 }
