@@ -2,12 +2,13 @@ import { create } from "@bufbuild/protobuf";
 import type { HandlerContext } from "@connectrpc/connect";
 import { node as api } from "@sporelet/api";
 import { SporeletError } from "@sporelet/errors";
-import { formatImageReference, type ImageReference, isRegistry, parseImageReference } from "@sporelet/oci";
+import { formatImageReference, type ImageReference, parseImageReference } from "@sporelet/oci";
 import type { StoredSnapshot } from "@sporelet/store";
 import type { Node } from "../node.ts";
 import { together } from "../together.ts";
 import { plainAccess, registryClient } from "./client.ts";
 import { publishManifests } from "./manifests.ts";
+import { namesRegistry } from "./names.ts";
 import { forgetPublication, publishedLayers } from "./publication.ts";
 import type { Reports } from "./reports.ts";
 import { requireNoSecrets } from "./secrets.ts";
@@ -90,9 +91,8 @@ async function remember(node: Node, { digest }: StoredSnapshot, origin: string):
 /** @throws SporeletError `invalid_argument` when it names no registry, or a digest */
 function targetOf({ snapshot, target }: api.PushRequest, { tags }: StoredSnapshot): ImageReference {
   const name = target || snapshot;
-  const [host = ""] = name.split("/");
-  if (!name.includes("/") || !isRegistry(host)) {
-    const known = tags.find((tag) => tag.includes("/") && isRegistry(tag.split("/")[0] ?? ""));
+  if (!namesRegistry(name)) {
+    const known = tags.find(namesRegistry);
     throw new SporeletError({
       code: "invalid_argument",
       operation: "push",
