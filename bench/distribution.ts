@@ -12,6 +12,7 @@ import { join } from "node:path";
 import { connectNode, locateNode, type node as messages, type NodeClient, sporeletHome } from "@sporelet/api";
 import { limitRate, startDockerRegistry } from "@sporelet/oci/testing";
 import { pullRaw, pushRaw, rawFiles, zstdSizeOfDifference } from "./distribution-floor.ts";
+import { progress, started } from "./machines.ts";
 import { type Line, line, markdown } from "./report.ts";
 
 const top = join(import.meta.dirname, "..");
@@ -268,11 +269,6 @@ async function pull(client: NodeClient, reference: string): Promise<void> {
   throw new Error("the pull ended without a result");
 }
 
-async function started(events: AsyncIterable<messages.RunEvent>): Promise<messages.Machine> {
-  for await (const { event } of events) if (event.case === "ready") return event.value;
-  throw new Error("spored reported no machine");
-}
-
 async function shell(client: NodeClient, machine: string, script: string): Promise<void> {
   async function* requests() {
     yield { request: { case: "start" as const, value: { machine, argv: ["sh", "-c", script] } } };
@@ -297,8 +293,4 @@ async function resetPeak(home: string): Promise<void> {
 async function peakBytes(home: string): Promise<number> {
   const status = await readFile(`/proc/${locateNode(home)?.pid}/status`, "utf8");
   return Number(/^VmHWM:\s+(\d+) kB$/m.exec(status)?.[1] ?? Number.NaN) * 1024;
-}
-
-function progress(text: string): void {
-  if (process.stderr.isTTY) process.stderr.write(`\r\u001b[K${text}\r`);
 }

@@ -7,10 +7,10 @@
  */
 import { execFileSync } from "node:child_process";
 import { mkdir, writeFile } from "node:fs/promises";
-import { get } from "node:http";
 import { dirname, join } from "node:path";
-import { connectNode, type node as messages, type NodeClient, sporeletHome } from "@sporelet/api";
+import { connectNode, type node as messages, sporeletHome } from "@sporelet/api";
 import { runFreezeFloor } from "./freeze-floor.ts";
+import { progress, started, visit } from "./machines.ts";
 import { line, markdown } from "./report.ts";
 
 const top = join(import.meta.dirname, "..");
@@ -47,7 +47,7 @@ try {
     const fork = await forkOnce();
     ours.push(fork.pauseMs);
     ready.push(fork.readyMs);
-    if (process.stderr.isTTY) process.stderr.write(`\r\u001b[Kfork ${i + 1} of ${runs}\r`);
+    progress(`fork ${i + 1} of ${runs}`);
   }
 } finally {
   await client.removeMachine({ machine: parent.id, force: true });
@@ -83,21 +83,4 @@ async function forkOnce(): Promise<{ pauseMs: number; readyMs: number }> {
   await client.removeMachine({ machine: child.id, force: true });
   await client.removeSnapshot({ snapshot: forked.digest });
   return { pauseMs: forked.pauseMs, readyMs: child.timings?.readyMs ?? Number.NaN };
-}
-
-async function started(events: ReturnType<NodeClient["run"]>): Promise<messages.Machine> {
-  for await (const { event } of events) if (event.case === "ready") return event.value;
-  throw new Error("spored reported no machine");
-}
-
-function visit(port: number): Promise<void> {
-  return new Promise((resolve, reject) => {
-    get({ host: "127.0.0.1", port, agent: false, signal: AbortSignal.timeout(30_000) }, (response) => {
-      response.resume().on("error", reject);
-      response.on("end", () => {
-        if (response.statusCode === 200) resolve();
-        else reject(new Error(`HTTP ${response.statusCode}`));
-      });
-    }).on("error", reject);
-  });
 }

@@ -6,10 +6,10 @@
  */
 import { execFileSync } from "node:child_process";
 import { mkdir, writeFile } from "node:fs/promises";
-import { get } from "node:http";
 import { join } from "node:path";
-import { connectNode, type node as messages, type NodeClient, sporeletHome } from "@sporelet/api";
+import { connectNode, sporeletHome } from "@sporelet/api";
 import { runFloor } from "./floor.ts";
+import { progress, started, visit } from "./machines.ts";
 import { type Line, line, markdown } from "./report.ts";
 
 const top = join(import.meta.dirname, "..");
@@ -127,25 +127,4 @@ async function coldBoot(): Promise<number> {
   } finally {
     await client.removeMachine({ machine: machine.id, force: true });
   }
-}
-
-async function started(events: ReturnType<NodeClient["run"]>): Promise<messages.Machine> {
-  for await (const { event } of events) if (event.case === "ready") return event.value;
-  throw new Error("spored reported no machine");
-}
-
-function visit(port: number): Promise<void> {
-  return new Promise((resolve, reject) => {
-    get({ host: "127.0.0.1", port, agent: false, signal: AbortSignal.timeout(30_000) }, (response) => {
-      response.resume().on("error", reject);
-      response.on("end", () => {
-        if (response.statusCode === 200) resolve();
-        else reject(new Error(`HTTP ${response.statusCode}`));
-      });
-    }).on("error", reject);
-  });
-}
-
-function progress(text: string): void {
-  if (process.stderr.isTTY) process.stderr.write(`\r\u001b[K${text}\r`);
 }

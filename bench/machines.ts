@@ -1,0 +1,27 @@
+/** What the benches have in common: machines of a running spored, as a person would use them. */
+import { get } from "node:http";
+import type { node as messages } from "@sporelet/api";
+
+/** The first machine that a run, boot or fork says is ready. */
+export async function started(events: AsyncIterable<messages.RunEvent>): Promise<messages.Machine> {
+  for await (const { event } of events) if (event.case === "ready") return event.value;
+  throw new Error("spored reported no machine");
+}
+
+/** One request on a connection of its own; rejects on anything but 200. */
+export function visit(port: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    get({ host: "127.0.0.1", port, agent: false, signal: AbortSignal.timeout(30_000) }, (response) => {
+      response.resume().on("error", reject);
+      response.on("end", () => {
+        if (response.statusCode === 200) resolve();
+        else reject(new Error(`HTTP ${response.statusCode}`));
+      });
+    }).on("error", reject);
+  });
+}
+
+/** Says on a terminal what is being measured. */
+export function progress(text: string): void {
+  if (process.stderr.isTTY) process.stderr.write(`\r\u001b[K${text}\r`);
+}
