@@ -1,10 +1,8 @@
-import { rm, statfs } from "node:fs/promises";
-import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { node as api } from "@sporelet/api";
-import { runProcess } from "@sporelet/host";
 import { mountXfs, whyNoMounts } from "@sporelet/host/testing";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { fillVolume } from "./testing/fill.ts";
 import { forked, run, startTestNode, type TestNode, traces } from "./testing/node.ts";
 import { buildWorker, portOf, sound, verify, workerPort } from "./testing/worker.ts";
 
@@ -35,22 +33,7 @@ describe.runIf(reason === undefined)("a machine on a disk that is full", () => {
   });
 
   /** Takes all room but so much; disposing gives it back. */
-  const fill = async (name: string, leftBytes: number): Promise<AsyncDisposable> => {
-    const file = path.join(volume.path, name);
-    let filled = 0;
-    // In ever smaller pieces: the file system keeps some room for itself, and does not say how much.
-    for (let piece = 64 * mebibyte; piece >= 65536; piece /= 4) {
-      for (;;) {
-        const { bavail, bsize } = await statfs(volume.path);
-        if (bavail * bsize - piece < leftBytes) break;
-        const argv = ["fallocate", "-o", String(filled), "-l", String(piece), file];
-        const { code } = await runProcess(argv, { operation: "fill the disk", ok: [0, 1] });
-        if (code !== 0) break;
-        filled += piece;
-      }
-    }
-    return { [Symbol.asyncDispose]: () => rm(file, { force: true }) };
-  };
+  const fill = (name: string, leftBytes: number) => fillVolume(volume.path, name, leftBytes, 65536);
 
   /** Nothing but the parent and what there was before, and the parent works. */
   const expectUnharmed = async (): Promise<void> => {

@@ -1,10 +1,10 @@
-import { readdir, rm, statfs, truncate } from "node:fs/promises";
+import { readdir, rm } from "node:fs/promises";
 import path from "node:path";
-import { runProcess } from "@sporelet/host";
 import { mountXfs, whyNoMounts } from "@sporelet/host/testing";
 import { startTestRegistry, type TestRegistry } from "@sporelet/oci/testing";
 import type { StoredSnapshot } from "@sporelet/store";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { fillVolume } from "../testing/fill.ts";
 import { startTestNode, type TestNode } from "../testing/node.ts";
 import { storeMadeUp } from "./testing/made-up.ts";
 import { pull, push } from "./testing/transfers.ts";
@@ -43,28 +43,7 @@ describe.runIf(reason === undefined)("on a disk that is full", () => {
   });
 
   /** Takes all room but so much; disposing gives it back. */
-  const fill = async (name: string, leftBytes: number): Promise<AsyncDisposable> => {
-    const file = path.join(volume.path, name);
-    let filled = 0;
-    // In ever smaller pieces: the file system keeps some room for itself, and does not say how much.
-    for (let piece = 64 * mebibyte; piece >= 4096; piece /= 4) {
-      for (;;) {
-        const { bavail, bsize } = await statfs(volume.path);
-        if (bavail * bsize - piece < leftBytes) break;
-        const argv = ["fallocate", "-o", String(filled), "-l", String(piece), file];
-        const { code } = await runProcess(argv, { operation: "fill the disk", ok: [0, 1] });
-        if (code !== 0) break;
-        filled += piece;
-      }
-    }
-    return {
-      async [Symbol.asyncDispose]() {
-        // XFS frees what a removed file had a little later, but that of a cut one at once.
-        await truncate(file, 0);
-        await rm(file);
-      },
-    };
-  };
+  const fill = (name: string, leftBytes: number) => fillVolume(volume.path, name, leftBytes, 4096);
   const inStore = (place: string) => readdir(path.join(there.home, "store", place));
   const expectNothing = async (): Promise<void> => {
     expect((await there.client.listSnapshots({})).snapshots).toEqual([]);
