@@ -1,30 +1,14 @@
-import { spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import { once } from "node:events";
 import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
 import { runProcess } from "@sporelet/host";
 import { temporaryDirectory, whyNoMounts } from "@sporelet/host/testing";
 import { expect, it } from "vitest";
 import { cacheKey, openStore } from "./index.ts";
+import { startAndKill } from "./testing/killed.ts";
 import { addSnapshot, description } from "./testing/snapshot.ts";
 
 const rounds = 50;
-
-/** Starts a process that stores snapshots and kills it after some more file system work than `patience`. */
-async function commitAndDie(root: string, patience: number): Promise<void> {
-  const program = fileURLToPath(new URL("./testing/committer.ts", import.meta.url));
-  const child = spawn(process.execPath, [program, root], { stdio: ["ignore", "pipe", "inherit"] });
-  const ended = once(child, "exit");
-  const lines = createInterface(child.stdout);
-  await once(lines, "line");
-  // An instant within the commits: turns of the event loop, which the machine's speed scales along.
-  for (let i = 0; i < patience; i++) await readFile("/proc/self/stat");
-  child.kill("SIGKILL");
-  await ended;
-}
 
 it("a process killed while it stores snapshots leaves whole ones only, and the old ones as they were", async () => {
   await using directory = await temporaryDirectory();
@@ -35,7 +19,7 @@ it("a process killed while it stores snapshots leaves whole ones only, and the o
   let interrupted = 0;
   for (let round = 0; round < rounds; round++) {
     seed = (seed * 48_271) % 0x7fffffff; // Park and Miller's generator: the same instants each time.
-    await commitAndDie(root, seed % 60);
+    await startAndKill("./committer.ts", root, seed % 60);
 
     const next = await openStore({ root });
     if ((await next.sweep()).length > 0) interrupted++;

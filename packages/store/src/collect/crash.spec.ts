@@ -1,30 +1,14 @@
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
 import { runProcess } from "@sporelet/host";
 import { temporaryDirectory, whyNoMounts } from "@sporelet/host/testing";
 import type { Digest } from "@sporelet/page-image";
 import { expect, it } from "vitest";
 import { openStore, type Store } from "../index.ts";
+import { startAndKill } from "../testing/killed.ts";
 import { addChild, addSnapshot } from "../testing/snapshot.ts";
 
 const rounds = 100;
-
-/** Starts a process that collects, and kills it after some more file system work than `patience`. */
-async function collectAndDie(root: string, patience: number): Promise<void> {
-  const program = fileURLToPath(new URL("../testing/collector.ts", import.meta.url));
-  const child = spawn(process.execPath, [program, root], { stdio: ["ignore", "pipe", "inherit"] });
-  const ended = once(child, "exit");
-  const lines = createInterface(child.stdout);
-  await once(lines, "line");
-  // An instant within a collection: turns of the event loop, which the machine's speed scales along.
-  for (let i = 0; i < patience; i++) await readFile("/proc/self/stat");
-  child.kill("SIGKILL");
-  await ended;
-}
 
 /** That all which can be seen is whole. */
 async function expectWhole(store: Store, root: string): Promise<void> {
@@ -55,7 +39,7 @@ it("a process killed while it collects leaves a whole store, with all that is ne
   let interrupted = 0;
   for (let round = 0; round < rounds; round++) {
     seed = (seed * 48_271) % 0x7fffffff; // Park and Miller's generator: the same instants each time.
-    await collectAndDie(root, seed % 80);
+    await startAndKill("./collector.ts", root, seed % 80);
 
     const next = await openStore({ root });
     if ((await next.sweep()).length > 0) interrupted++;
