@@ -5,12 +5,13 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 
 /**
- * Starts a program of this directory on a store, waits for its first line, and kills it after some more file
+ * Starts a program on a store, waits for its first line, and kills it after some more file
  * system work than `patience`.
  */
-export async function startAndKill(program: string, root: string, patience: number): Promise<void> {
-  const path = fileURLToPath(new URL(program, import.meta.url));
-  const child = spawn(process.execPath, [path, root], { stdio: ["ignore", "pipe", "inherit"] });
+export async function startAndKill(program: URL, root: string, patience: number): Promise<void> {
+  const child = spawn(process.execPath, [fileURLToPath(program), root], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
   const ended = once(child, "exit");
   const lines = createInterface(child.stdout);
   await once(lines, "line");
