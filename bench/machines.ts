@@ -1,6 +1,10 @@
 /** What the benches have in common: machines of a running spored, as a person would use them. */
 import { get } from "node:http";
+import { join } from "node:path";
 import type { node as messages } from "@sporelet/api";
+
+/** What was built is measured, not the source run as it is. */
+process.env.SPORELET_SPORED ??= join(import.meta.dirname, "../dist/spored");
 
 /** The first machine that a run, boot or fork says is ready. */
 export async function started(events: AsyncIterable<messages.RunEvent>): Promise<messages.Machine> {

@@ -11,7 +11,7 @@ import { locateNode, type NodeRecord } from "./socket.ts";
 export interface StartNodeOptions {
   /** Seconds without machines, calls and builds after which spored ends itself. Default: 60; 0: never. */
   idleExitSeconds?: number;
-  /** How to start spored. Default: SPORELET_SPORED, else the bundle or source that belongs to this package. */
+  /** How to start spored. Default: SPORELET_SPORED, else the launcher or source that belongs to this package. */
   command?: string[];
   /** Limit for the start, milliseconds. Default: 120,000 (the first start makes the volume, on a disk that may be busy). */
   timeoutMs?: number;
@@ -95,13 +95,14 @@ async function readinessOf(
   throw new SporeletError({ ...readiness.error, code: readiness.error.code as ErrorCode });
 }
 
-/** The bundle beside the bundle that this runs from; or, from source, the daemon's entry point. */
+/** The launcher beside the bundle that this runs from; or, from source, the daemon's entry point. */
 function defaultCommand(): string[] {
   if (process.env.SPORELET_SPORED) return [process.env.SPORELET_SPORED];
   const here = path.dirname(fileURLToPath(import.meta.url));
-  const candidates = [path.join(here, "spored.mjs"), path.join(here, "../../../apps/spored/src/main.ts")];
-  const entry = candidates.find((candidate) => existsSync(candidate));
-  if (entry !== undefined) return [process.execPath, entry];
+  const launcher = path.join(here, "spored");
+  if (existsSync(launcher)) return [launcher];
+  const source = path.join(here, "../../../apps/spored/src/main.ts");
+  if (existsSync(source)) return [process.execPath, source];
   throw new SporeletError({
     code: "unsupported",
     operation: "start spored",

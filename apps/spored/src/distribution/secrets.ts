@@ -19,6 +19,7 @@ interface Pattern {
   /**
    * Rare bytes of every match: what is searched for first. At most six: Node looks for such five times as fast as
    * for longer ones (V8's StringSearch changes its algorithm at seven; 30 against 170 ms for 200 MiB of a disk).
+   * It jumps from one first byte to the next: `KIA` takes a third of the time of `AKIA`.
    */
   anchor: string;
   /** Applied to the text from `before` bytes ahead of the anchor. */
@@ -36,28 +37,28 @@ const patterns: readonly Pattern[] = [
     // RFC 7468. A key has at least a line of base64 after its head; the head alone is in many programs. The
     // line may end with an escaped newline, as in JSON.
     kind: "a private key",
-    anchor: "E KEY-",
-    before: 25,
+    anchor: "KEY---",
+    before: 27,
     match:
       /-----BEGIN (?:RSA |EC |DSA |OPENSSH )?PRIVATE KEY-----(?:\r?\n|\\n)(?:[A-Za-z0-9+/=]{40,})(?:[A-Za-z0-9+/=\s\\]*-----END [A-Z ]+-----\s*)?/,
   },
-  { kind: "an AWS access key", anchor: "AKIA", match: /AKIA[0-9A-Z]{16}(?![0-9A-Za-z])/ },
+  { kind: "an AWS access key", anchor: "KIA", before: 1, match: /AKIA[0-9A-Z]{16}(?![0-9A-Za-z])/ },
   { kind: "a GitHub token", anchor: "ghp_", match: /ghp_[A-Za-z0-9]{36}(?![A-Za-z0-9])/ },
   { kind: "a GitHub token", anchor: "ghs_", match: /ghs_[A-Za-z0-9]{36}(?![A-Za-z0-9])/ },
   { kind: "a GitHub token", anchor: "gho_", match: /gho_[A-Za-z0-9]{36}(?![A-Za-z0-9])/ },
   {
     kind: "a GitHub token",
-    anchor: "hub_pa",
-    before: 3,
+    anchor: "b_pat_",
+    before: 5,
     match: /github_pat_[A-Za-z0-9]{22}_[A-Za-z0-9]{59}/,
   },
   { kind: "a GitLab token", anchor: "glpat-", match: /glpat-[A-Za-z0-9_-]{20,}/ },
   { kind: "an npm token", anchor: "npm_", match: /npm_[A-Za-z0-9]{36}(?![A-Za-z0-9])/ },
   { kind: "a Slack token", anchor: "xoxb-", match: /xoxb-\d{10,13}-\d{10,13}-[A-Za-z0-9]{20,}/ },
   { kind: "a Stripe key", anchor: "k_live", before: 1, match: /sk_live_[A-Za-z0-9]{24,}/ },
-  { kind: "an Anthropic key", anchor: "sk-ant", match: /sk-ant-[a-z0-9]+-[A-Za-z0-9_-]{60,}/ },
-  { kind: "an OpenAI key", anchor: "k-proj", before: 1, match: /sk-proj-[A-Za-z0-9_-]{60,}/ },
-  { kind: "a Google API key", anchor: "AIzaSy", match: /AIzaSy[A-Za-z0-9_-]{33}(?![A-Za-z0-9_-])/ },
+  { kind: "an Anthropic key", anchor: "k-ant-", before: 1, match: /sk-ant-[a-z0-9]+-[A-Za-z0-9_-]{60,}/ },
+  { kind: "an OpenAI key", anchor: "-proj-", before: 2, match: /sk-proj-[A-Za-z0-9_-]{60,}/ },
+  { kind: "a Google API key", anchor: "zaSy", before: 2, match: /AIzaSy[A-Za-z0-9_-]{33}(?![A-Za-z0-9_-])/ },
 ];
 
 /** How far a match reaches beyond its anchor at most: a key of 8192 bits has 6.4 KB. */
