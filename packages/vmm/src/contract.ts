@@ -117,6 +117,10 @@ export interface SlotSpec extends MachineFiles {
 export interface Slot extends AsyncDisposable {
   readonly id: string;
   readonly pid: number;
+  /** Resolves when all that can be done ahead is done; rejects with why it cannot be resumed. */
+  readonly prepared: Promise<void>;
+  /** Settles when the process has ended, for whatever reason, also after it was resumed. */
+  readonly ended: Promise<void>;
   /**
    * Loads the state, unless it is loaded already, and lets the guest run.
    * `firstWords` are written to the agent channel before the guest runs, so that they wait for it.

@@ -1,11 +1,11 @@
 import { access } from "node:fs/promises";
 import { SporeletError } from "@sporelet/errors";
+import { createSupply } from "../supply.ts";
 import { loadSyscalls } from "../syscalls.ts";
 import { parseNamespaceName, tapName } from "./addresses.ts";
 import { nameServers } from "./dns.ts";
 import { hostNetwork } from "./host-rules.ts";
 import { createNamespaces, namespacesOf, netnsDirectory, removeNamespaces } from "./namespaces.ts";
-import { createSupply } from "./supply.ts";
 
 /** A clone's own network: a namespace with a tap device whose guest reaches the outside by NAT. */
 export interface CloneNetwork {
@@ -61,7 +61,7 @@ export function createNetworkPool({ owner, spare = 4, hostNetns }: NetworkPoolOp
       make: (count) => createNamespaces(host, owner, count),
       remove: (names) => removeNamespaces(host, names),
     },
-    spare,
+    { spare },
   );
   /** Handed out. */
   const used = new Set<string>();

@@ -23,7 +23,8 @@ export function qemuSlot(parts: {
   const { record, process, qmp, channel } = parts;
   let owner = true;
   const loaded = load(qmp);
-  loaded.catch(() => {}); // Told by resume.
+  const prepared = loaded.then(() => {});
+  prepared.catch(() => {}); // Told by resume.
 
   const discard = async () => {
     if (!owner) return;
@@ -37,6 +38,8 @@ export function qemuSlot(parts: {
   return {
     id: record.id,
     pid: record.pid,
+    prepared,
+    ended: process.exited.then(() => {}),
     async resume({ firstWords, signal } = {}) {
       const { id } = record;
       if (!owner) throw used(id);

@@ -29,7 +29,7 @@ describe("a supply", () => {
     await fc.assert(
       fc.asyncProperty(steps, fc.nat(3), async (actions, spare) => {
         const source = factory();
-        const supply = createSupply(source, spare);
+        const supply = createSupply(source, { spare });
         const taking: Promise<string | undefined>[] = [];
         for (const action of actions) {
           if (action === "fill") void supply.fill();
@@ -53,7 +53,7 @@ describe("a supply", () => {
 
   it("fails for all who wait when nothing can be made, and works again when it can", async () => {
     const source = factory();
-    const supply = createSupply(source, 0);
+    const supply = createSupply(source, { spare: 0 });
     source.broken = true;
     const results = await Promise.allSettled([supply.take(), supply.take()]);
     expect(results.map(({ status }) => status)).toEqual(["rejected", "rejected"]);
@@ -62,11 +62,37 @@ describe("a supply", () => {
   });
 
   it("that is closed gives nothing more, also to those who wait", async () => {
-    const supply = createSupply(factory(), 1);
+    const supply = createSupply(factory(), { spare: 1 });
     const waiting = supply.take();
     const closing = supply.close(new Error("closed"));
     await expect(waiting).rejects.toThrow("closed");
     await closing;
     await expect(supply.take()).rejects.toThrow("closed");
+  });
+
+  it("gives one that is ready at once or none, and makes another when nobody takes more", async () => {
+    const supply = createSupply(factory(), { spare: 2, batchSize: 1 });
+    expect(supply.takeReady()).toBeUndefined();
+    await supply.fill();
+    expect(supply.takeReady()).toBe("n0");
+    expect(supply.ready()).toEqual(["n1"]);
+    await supply.fill();
+    expect(supply.ready()).toEqual(["n1", "n2"]);
+    await supply.close(new Error("closed"));
+  });
+
+  it("forgets one that was lost, and keeps as many as it is told to", async () => {
+    const source = factory();
+    const supply = createSupply(source, { spare: 3 });
+    await supply.fill();
+    source.existing.delete("n1");
+    supply.drop("n1");
+    await supply.resize(1);
+    expect([...source.existing]).toEqual(["n0"]);
+    await supply.resize(2);
+    await supply.fill();
+    expect(supply.ready()).toEqual([...source.existing]);
+    expect(supply.ready()).toHaveLength(2);
+    await supply.close(new Error("closed"));
   });
 });

@@ -1,15 +1,28 @@
 /** Where a supply gets its goods from, and how it gets rid of them. */
-export interface Source {
-  make(count: number): Promise<string[]>;
-  remove(names: string[]): Promise<void>;
+export interface Source<T> {
+  make(count: number): Promise<T[]>;
+  remove(things: T[]): Promise<void>;
+}
+
+export interface SupplyOptions {
+  /** How many are to be ready. */
+  spare: number;
+  /** How many are made at once; more would make the first wait for the last. Default: 4. */
+  batchSize?: number;
 }
 
 /** Things that take a while to make, some of which are kept ready. */
-export interface Supply {
+export interface Supply<T> {
   /** One that is ready, or else one that is made now. */
-  take(signal?: AbortSignal): Promise<string>;
-  /** Names of those that are ready. */
-  ready(): readonly string[];
+  take(signal?: AbortSignal): Promise<T>;
+  /** One that is ready, or nothing. */
+  takeReady(): T | undefined;
+  /** Those that are ready. */
+  ready(): readonly T[];
+  /** Takes one that was ready out of it, when it is not usable any more. It is not removed. */
+  drop(thing: T): void;
+  /** How many are to be ready from now on. Those that are too many are removed at once. */
+  resize(spare: number): Promise<void>;
   /** Begins to make up to `spare` of them, and resolves when they are ready or making them has failed. */
   fill(): Promise<void>;
   /** Resolves when nothing is being made. */
@@ -18,17 +31,17 @@ export interface Supply {
   close(error: Error): Promise<void>;
 }
 
-/** More at once would make the first wait for the last. */
-const batchSize = 4;
 /**
  * New ones are not made while more are likely to be taken: making them takes the CPU from the very clones
  * that are being resumed. A burst of resumes is further apart than this only when it is over.
  */
 const quietMs = 300;
 
-export function createSupply(source: Source, spare: number): Supply {
-  const ready: string[] = [];
-  const waiting = new Set<PromiseWithResolvers<string>>();
+export function createSupply<T>(source: Source<T>, options: SupplyOptions): Supply<T> {
+  const { batchSize = 4 } = options;
+  let { spare } = options;
+  const ready: T[] = [];
+  const waiting = new Set<PromiseWithResolvers<T>>();
   let closed: Error | undefined;
   let filling = false;
   let working: Promise<void> | undefined;
@@ -39,12 +52,12 @@ export function createSupply(source: Source, spare: number): Supply {
   const makeWanted = async () => {
     for (let count = wanted(); count > 0; count = wanted()) {
       try {
-        for (const name of await source.make(Math.min(count, batchSize))) {
+        for (const thing of await source.make(Math.min(count, batchSize))) {
           const [first] = waiting;
-          if (first === undefined) ready.push(name);
+          if (first === undefined) ready.push(thing);
           else {
             waiting.delete(first);
-            first.resolve(name);
+            first.resolve(thing);
           }
         }
       } catch (error) {
@@ -53,7 +66,7 @@ export function createSupply(source: Source, spare: number): Supply {
         waiting.clear();
         filling = false;
       }
-      // Those who waited may have gone meanwhile.
+      // Those who waited may have gone meanwhile, or fewer may be wanted.
       await source.remove(ready.splice(closed ? 0 : spare));
     }
     filling = false;
@@ -73,17 +86,22 @@ export function createSupply(source: Source, spare: number): Supply {
     return work();
   };
 
+  const takeReady = () => {
+    if (spare > 0 && !closed) {
+      clearTimeout(quiet);
+      quiet = setTimeout(fill, quietMs).unref();
+    }
+    return ready.shift();
+  };
+
   return {
+    takeReady,
     async take(signal) {
       signal?.throwIfAborted();
       if (closed) throw closed;
-      if (spare > 0) {
-        clearTimeout(quiet);
-        quiet = setTimeout(fill, quietMs).unref();
-      }
-      const name = ready.shift();
-      if (name !== undefined) return name;
-      const waiter = Promise.withResolvers<string>();
+      const thing = takeReady();
+      if (thing !== undefined) return thing;
+      const waiter = Promise.withResolvers<T>();
       waiting.add(waiter);
       const leave = () => {
         if (waiting.delete(waiter)) waiter.reject(signal?.reason);
@@ -98,6 +116,15 @@ export function createSupply(source: Source, spare: number): Supply {
     },
 
     ready: () => ready,
+    drop(thing) {
+      const index = ready.indexOf(thing);
+      if (index >= 0) ready.splice(index, 1);
+    },
+    async resize(count) {
+      spare = count;
+      if (spare === 0) clearTimeout(quiet);
+      await source.remove(ready.splice(spare));
+    },
     fill,
 
     async settled() {
