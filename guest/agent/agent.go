@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sporelet.ai/guest/agent/internal/boot"
+	"sporelet.ai/guest/agent/internal/freezer"
 	"sporelet.ai/guest/agent/internal/journal"
 	"sporelet.ai/guest/agent/internal/port"
 	"sporelet.ai/guest/agent/internal/proc"
@@ -53,7 +54,13 @@ func serveGuest(log *journal.Journal) error {
 	if err != nil {
 		return err
 	}
-	keeper, service := assemble(log, "", kernel, proc.NewReaper(true))
+	reaper := proc.NewReaper(true)
+	programs, err := freezer.New(freezer.Root, reaper)
+	if err != nil {
+		return err
+	}
+	keeper, service := assemble(log, "", kernel, reaper)
+	keeper.Guest.Programs = programs
 	service.End = func(timeout time.Duration) {
 		service.Supervisor.Stop(timeout)
 		log.Printf("the machine ends")
@@ -136,7 +143,7 @@ func assemble(log *journal.Journal, root string, kernel uniqueness.Kernel, reape
 	supervisor := &services.Supervisor{Reaper: reaper, Journal: log, LogDirectory: root + logDirectory}
 	service := &server.Server{
 		Root: root, Reaper: reaper, Journal: log, Version: version,
-		Supervisor: supervisor, Environment: keeper.Environment, Prepare: keeper.Guest.Prepare,
+		Supervisor: supervisor, Environment: keeper.Environment, Guest: keeper.Guest,
 	}
 	keeper.Handler = service.Handler()
 	// Services find clock, name and network as they will be.

@@ -2,6 +2,7 @@
 package hooks
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -63,7 +64,7 @@ func run(reaper *proc.Reaper, hook string, env []string, timeout time.Duration) 
 		return &Error{Hook: hook, Reason: "could not be started: " + err.Error()}
 	}
 	defer read.Close()
-	process, err := reaper.Start(&exec.Cmd{Path: hook, Args: []string{hook}, Env: env, Dir: "/", Stdout: write, Stderr: write})
+	process, err := reaper.Start(context.Background(), &exec.Cmd{Path: hook, Args: []string{hook}, Env: env, Dir: "/", Stdout: write, Stderr: write})
 	write.Close()
 	if err != nil {
 		return &Error{Hook: hook, Reason: "could not be started: " + err.Error()}

@@ -7,6 +7,7 @@
 package proc
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -21,6 +22,10 @@ type Reaper struct {
 	// orphans: reap children that were not started here, as PID 1 must.
 	orphans bool
 	wake    chan os.Signal
+	// cgroup is where children are started; nil: in our own.
+	cgroup *os.File
+	// held is open while nothing may be started, nil otherwise.
+	held chan struct{}
 }
 
 // NewReaper starts the loop; it runs as long as the process.
@@ -43,15 +48,64 @@ type Process struct {
 	status syscall.WaitStatus
 }
 
+// StartIn has children start in the cgroup that this directory is.
+func (r *Reaper) StartIn(cgroup *os.File) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.cgroup = cgroup
+}
+
+// Hold lets nothing be started until Release. In a frozen cgroup a child would stop between fork and exec, and
+// its parent, which waits for that without giving up its processor to other goroutines, with it.
+func (r *Reaper) Hold() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.held == nil {
+		r.held = make(chan struct{})
+	}
+}
+
+// Release undoes Hold.
+func (r *Reaper) Release() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.held != nil {
+		close(r.held)
+		r.held = nil
+	}
+}
+
+// lockReleased locks mu when nothing is held, or gives up.
+func (r *Reaper) lockReleased(ctx context.Context) error {
+	for {
+		r.mu.Lock()
+		held := r.held
+		if held == nil {
+			return nil
+		}
+		r.mu.Unlock()
+		select {
+		case <-held:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
 // Start starts cmd, whose standard streams must be files or nil: then nothing needs cmd.Wait.
-// The child leads a new session, and so a new process group.
-func (r *Reaper) Start(cmd *exec.Cmd) (*Process, error) {
+// The child leads a new session, and so a new process group. ctx ends the wait for Release alone.
+func (r *Reaper) Start(ctx context.Context, cmd *exec.Cmd) (*Process, error) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
 	cmd.SysProcAttr.Setsid = true
-	r.mu.Lock()
+	if err := r.lockReleased(ctx); err != nil {
+		return nil, err
+	}
 	defer r.mu.Unlock()
+	if r.cgroup != nil {
+		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(r.cgroup.Fd())
+	}
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}

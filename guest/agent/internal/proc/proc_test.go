@@ -2,6 +2,7 @@ package proc
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"os/exec"
 	"sync"
@@ -18,7 +19,7 @@ func TestEveryChildGetsItsOwnStatus(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range 40 {
 		all.Go(func() {
-			process, err := reaper.Start(shell("exit "+string(rune('0'+i%10)), nil))
+			process, err := reaper.Start(context.Background(), shell("exit "+string(rune('0'+i%10)), nil))
 			if err != nil {
 				t.Error(err)
 				return
@@ -38,7 +39,7 @@ func TestASignalReachesTheGroupAndNobodyAfterTheEnd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	process, err := reaper.Start(shell("sleep 1000 & echo up; wait", write))
+	process, err := reaper.Start(context.Background(), shell("sleep 1000 & echo up; wait", write))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +62,7 @@ func TestASignalReachesTheGroupAndNobodyAfterTheEnd(t *testing.T) {
 }
 
 func TestAProgramThatDoesNotExistIsAnError(t *testing.T) {
-	if _, err := NewReaper(false).Start(&exec.Cmd{Path: "/no/such", Args: []string{"x"}}); !os.IsNotExist(err) {
+	if _, err := NewReaper(false).Start(context.Background(), &exec.Cmd{Path: "/no/such", Args: []string{"x"}}); !os.IsNotExist(err) {
 		t.Fatalf("got %v", err)
 	}
 }
@@ -74,7 +75,7 @@ func TestDrainTakesAllThatWasWrittenBeforeTheEnd(t *testing.T) {
 	}
 	defer read.Close()
 	// What stays behind in the background holds the pipe open.
-	process, err := reaper.Start(shell("sleep 1000 & head -c 50000 /dev/zero; echo $! >&2", write))
+	process, err := reaper.Start(context.Background(), shell("sleep 1000 & head -c 50000 /dev/zero; echo $! >&2", write))
 	if err != nil {
 		t.Fatal(err)
 	}

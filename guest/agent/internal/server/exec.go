@@ -50,7 +50,7 @@ func (s *Server) Exec(ctx context.Context, stream *execStream) error {
 	}
 	defer streams.close()
 	streams.attach(command)
-	process, err := s.Reaper.Start(command)
+	process, err := s.Reaper.Start(ctx, command)
 	streams.closeChildSide()
 	if err != nil {
 		return out.refuse(startFailure(command, err))

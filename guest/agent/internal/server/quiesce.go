@@ -18,9 +18,10 @@ import (
 )
 
 // Quiesce prepares for a freeze. The order matters: hooks may write, so file systems are synced after them;
-// blocks can be trimmed once deletions are on disk; the page cache holds only clean pages then;
-// and what a clone needs first is read into it again.
-func (s *Server) Quiesce(_ context.Context, request *agentv1.QuiesceRequest) (*agentv1.QuiesceResponse, error) {
+// blocks can be trimmed once deletions are on disk; the page cache holds only clean pages then. Programs are
+// stopped as late as possible, because the parent of a fork waits for them, and after the syncing, which may need
+// one of them (a file system in user space). What a clone needs first is read when nobody can change it any more.
+func (s *Server) Quiesce(ctx context.Context, request *agentv1.QuiesceRequest) (*agentv1.QuiesceResponse, error) {
 	response := &agentv1.QuiesceResponse{}
 	began := time.Now()
 	list := hooks.List(s.Root + uniqueness.HookDirectory + "/before-freeze.d")
@@ -32,20 +33,37 @@ func (s *Server) Quiesce(_ context.Context, request *agentv1.QuiesceRequest) (*a
 		return response, nil
 	}
 	response.HooksMs = uint32(time.Since(began).Milliseconds())
-	s.Parking.Store(true)
-	if s.DryRun {
-		return response, s.Prepare()
-	}
-	unix.Sync()
-	if request.Trim {
-		response.TrimmedBytes = s.trim()
-	}
-	if request.DropCaches {
-		if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0); err != nil {
-			return nil, fmt.Errorf("drop caches: %w", err)
+	if !s.DryRun {
+		unix.Sync()
+		if request.Trim {
+			response.TrimmedBytes = s.trim()
+		}
+		if request.DropCaches {
+			if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0); err != nil {
+				return nil, fmt.Errorf("drop caches: %w", err)
+			}
 		}
 	}
-	return response, s.Prepare()
+	s.freezing.Lock()
+	defer s.freezing.Unlock()
+	// Nobody waits for this any more; a call of Thaw may have come already.
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := s.Guest.Freeze(); err != nil {
+		response.Error = &agentv1.AgentError{Code: "freeze", Message: err.Error()}
+		return response, nil
+	}
+	s.Parking.Store(true)
+	return response, nil
+}
+
+// Thaw lets programs go on after a Quiesce that was given up.
+func (s *Server) Thaw(context.Context, *agentv1.Empty) (*agentv1.Empty, error) {
+	s.freezing.Lock()
+	defer s.freezing.Unlock()
+	s.Parking.Store(false)
+	return &agentv1.Empty{}, s.Guest.Thaw()
 }
 
 // fitrim is FITRIM, _IOWR('X', 121, struct fstrim_range) (linux: include/uapi/linux/fs.h).

@@ -4,6 +4,7 @@ package server
 import (
 	"net/http"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"sporelet.ai/guest/agent/internal/journal"
 	"sporelet.ai/guest/agent/internal/proc"
 	"sporelet.ai/guest/agent/internal/services"
+	"sporelet.ai/guest/agent/internal/uniqueness"
 )
 
 // Server implements agentv1connect.AgentServiceHandler.
@@ -28,12 +30,14 @@ type Server struct {
 	Supervisor *services.Supervisor
 	// End ends the machine; called after the reply to Shutdown.
 	End func(timeout time.Duration)
-	// Prepare makes the first contact of clones cheap; called at the end of Quiesce.
-	Prepare func() error
+	// Guest is stopped at the end of Quiesce.
+	Guest *uniqueness.Guest
 	// Environment is what the host's Hello gave for all programs, as KEY=VALUE.
 	Environment func() []string
 	// Parking is set by Quiesce: when this host leaves, the agent parks for a freeze.
 	Parking atomic.Bool
+	// freezing is held while programs are stopped or let go on.
+	freezing sync.Mutex
 }
 
 // Handler returns the service as HTTP. Compression is off: the wire is a memory copy.

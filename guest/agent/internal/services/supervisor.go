@@ -204,7 +204,7 @@ func (s *Supervisor) launch(one *service) (*proc.Process, error) {
 	if err := s.stopping.Err(); err != nil {
 		return nil, err
 	}
-	process, err := s.Reaper.Start(command)
+	process, err := s.Reaper.Start(s.stopping, command)
 	if err != nil {
 		return nil, err
 	}

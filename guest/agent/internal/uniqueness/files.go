@@ -2,6 +2,7 @@ package uniqueness
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -28,8 +29,29 @@ type preparedFile struct {
 	content []byte
 }
 
-// Prepare is called before a freeze, when everything else is done, so that a clone has little left to do.
-func (g *Guest) Prepare() error {
+// Freeze stops all programs and leaves a clone little to do. When it fails everything is as before.
+func (g *Guest) Freeze() error {
+	if g.Programs != nil {
+		if err := g.Programs.Freeze(); err != nil {
+			return err
+		}
+	}
+	if err := g.prepare(); err != nil {
+		return errors.Join(err, g.Thaw())
+	}
+	return nil
+}
+
+// Thaw undoes Freeze, without a first contact.
+func (g *Guest) Thaw() error {
+	g.Release()
+	if g.Programs == nil {
+		return nil
+	}
+	return g.Programs.Thaw()
+}
+
+func (g *Guest) prepare() error {
 	g.Release()
 	g.prepared = &prepared{files: map[string]*preparedFile{}, hooks: g.resumeHooks()}
 	for _, path := range identityFiles {

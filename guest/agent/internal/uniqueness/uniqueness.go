@@ -1,7 +1,11 @@
 // Package uniqueness makes a guest itself: clock, randomness, identity, network, hooks, in this order.
 //
 // A clone begins as a bitwise copy of its siblings. Until all of this has happened it must not be used,
-// so every step fails closed. Under software emulation each code path that runs for the first time in a
+// so every step fails closed. Programs stand still until all but the hooks is done: what they would draw
+// before, others draw too. Hooks come after that, because they are programs and talk to others, and before
+// the host is told that the guest is ready.
+//
+// Under software emulation each code path that runs for the first time in a
 // clone is translated first: the steps are plain system calls, and files are written only where their
 // content differs.
 package uniqueness
@@ -25,6 +29,8 @@ type Guest struct {
 	Root   string
 	Kernel Kernel
 	Reaper *proc.Reaper
+	// Programs are stopped for a freeze; nil where they are not ours to stop.
+	Programs Programs
 	// prepared is what Prepare left for the next first contact, else nil.
 	prepared *prepared
 }
@@ -37,6 +43,14 @@ type Kernel interface {
 	SetNetwork(mac, address, gateway string) error
 	// Prepare makes the next SetNetwork cheap if it asks for what is set now.
 	Prepare() error
+}
+
+// Programs are all processes of the guest but the agent.
+type Programs interface {
+	// Freeze stops them all, or none.
+	Freeze() error
+	// Thaw lets them go on, if they are stopped.
+	Thaw() error
 }
 
 // Failure is a step that did not succeed, as the host will be told.
@@ -71,6 +85,9 @@ func (g *Guest) Apply(hello *agentv1.Hello, reply *agentv1.HelloReply, environme
 			tolerance = reconnectTolerance
 		}
 		if err := g.Kernel.SetClock(time.Unix(0, hello.WallClockNs), tolerance); err != nil {
+			if hello.Kind == agentv1.HelloKind_HELLO_KIND_RECONNECT {
+				err = errors.Join(err, g.Thaw()) // It is the same guest as before, whatever its clock.
+			}
 			return failed("clock", err)
 		}
 	} else if resume {
@@ -78,7 +95,7 @@ func (g *Guest) Apply(hello *agentv1.Hello, reply *agentv1.HelloReply, environme
 	}
 	lap(&reply.ClockUs)
 	if hello.Kind == agentv1.HelloKind_HELLO_KIND_RECONNECT {
-		return nil
+		return g.thaw(lap, reply)
 	}
 	if err := g.entropy(hello.Entropy, resume); err != nil {
 		return failed("entropy", err)
@@ -92,6 +109,9 @@ func (g *Guest) Apply(hello *agentv1.Hello, reply *agentv1.HelloReply, environme
 		return failed("network", err)
 	}
 	lap(&reply.NetworkUs)
+	if failure := g.thaw(lap, reply); failure != nil {
+		return failure
+	}
 	if resume {
 		timeout := time.Duration(hello.HookTimeoutMs) * time.Millisecond
 		if list := g.resumeHooks(); len(list) > 0 {
@@ -101,6 +121,17 @@ func (g *Guest) Apply(hello *agentv1.Hello, reply *agentv1.HelloReply, environme
 		}
 		lap(&reply.HooksUs)
 	}
+	return nil
+}
+
+func (g *Guest) thaw(lap func(*uint32), reply *agentv1.HelloReply) *agentv1.AgentError {
+	if g.Programs == nil {
+		return nil
+	}
+	if err := g.Programs.Thaw(); err != nil {
+		return failed("thaw", err)
+	}
+	lap(&reply.ThawUs)
 	return nil
 }
 

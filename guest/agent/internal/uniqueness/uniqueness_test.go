@@ -83,7 +83,7 @@ func TestAPreparedGuestWritesTheSameAsOneThatIsNot(t *testing.T) {
 			t.Fatal(failure)
 		}
 		if prepare {
-			if err := guest.Prepare(); err != nil {
+			if err := guest.Freeze(); err != nil {
 				t.Fatal(err)
 			}
 		}

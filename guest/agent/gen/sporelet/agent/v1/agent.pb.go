@@ -52,8 +52,8 @@ const (
 	HelloKind_HELLO_KIND_BOOT HelloKind = 1
 	// The guest comes from a snapshot: it is a clone and must become unique.
 	HelloKind_HELLO_KIND_RESUME HelloKind = 2
-	// The guest went on running while the host was away, or was paused in
-	// place: only the clock is set.
+	// The guest went on running while the host was away, was paused in place, or
+	// was frozen and goes on: only the clock is set, and programs go on.
 	HelloKind_HELLO_KIND_RECONNECT HelloKind = 3
 )
 
@@ -313,7 +313,10 @@ type HelloReply struct {
 	NetworkUs  uint32 `protobuf:"varint,8,opt,name=network_us,json=networkUs,proto3" json:"network_us,omitempty"`
 	HooksUs    uint32 `protobuf:"varint,9,opt,name=hooks_us,json=hooksUs,proto3" json:"hooks_us,omitempty"`
 	// /proc/sys/kernel/random/boot_id: the same in all clones of one boot.
-	BootId        string `protobuf:"bytes,10,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
+	BootId string `protobuf:"bytes,10,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
+	// Part of the time between network and hooks: until the programs that the
+	// freeze had stopped were let go on.
+	ThawUs        uint32 `protobuf:"varint,11,opt,name=thaw_us,json=thawUs,proto3" json:"thaw_us,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -418,9 +421,17 @@ func (x *HelloReply) GetBootId() string {
 	return ""
 }
 
+func (x *HelloReply) GetThawUs() uint32 {
+	if x != nil {
+		return x.ThawUs
+	}
+	return 0
+}
+
 type AgentError struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// protocol, clock, entropy, identity, network, hook_failed, hook_timeout
+	// protocol, clock, entropy, identity, network, freeze, thaw, hook_failed,
+	// hook_timeout
 	Code    string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
 	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
 	// Path of the hook that failed.
@@ -2359,7 +2370,7 @@ const file_sporelet_agent_v1_agent_proto_rawDesc = "" +
 	"\x03mac\x18\x01 \x01(\tR\x03mac\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x18\n" +
 	"\agateway\x18\x03 \x01(\tR\agateway\x12\x10\n" +
-	"\x03dns\x18\x04 \x03(\tR\x03dns\"\xd4\x02\n" +
+	"\x03dns\x18\x04 \x03(\tR\x03dns\"\xed\x02\n" +
 	"\n" +
 	"HelloReply\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12#\n" +
@@ -2375,7 +2386,8 @@ const file_sporelet_agent_v1_agent_proto_rawDesc = "" +
 	"network_us\x18\b \x01(\rR\tnetworkUs\x12\x19\n" +
 	"\bhooks_us\x18\t \x01(\rR\ahooksUs\x12\x17\n" +
 	"\aboot_id\x18\n" +
-	" \x01(\tR\x06bootId\"f\n" +
+	" \x01(\tR\x06bootId\x12\x17\n" +
+	"\athaw_us\x18\v \x01(\rR\x06thawUs\"f\n" +
 	"\n" +
 	"AgentError\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
@@ -2512,7 +2524,7 @@ const file_sporelet_agent_v1_agent_proto_rawDesc = "" +
 	"\x16HELLO_KIND_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fHELLO_KIND_BOOT\x10\x01\x12\x15\n" +
 	"\x11HELLO_KIND_RESUME\x10\x02\x12\x18\n" +
-	"\x14HELLO_KIND_RECONNECT\x10\x032\x9c\b\n" +
+	"\x14HELLO_KIND_RECONNECT\x10\x032\xd8\b\n" +
 	"\fAgentService\x12K\n" +
 	"\x04Exec\x12\x1e.sporelet.agent.v1.ExecRequest\x1a\x1f.sporelet.agent.v1.ExecResponse(\x010\x01\x12C\n" +
 	"\x04Stat\x12\x1e.sporelet.agent.v1.StatRequest\x1a\x1b.sporelet.agent.v1.FileInfo\x12E\n" +
@@ -2526,7 +2538,8 @@ const file_sporelet_agent_v1_agent_proto_rawDesc = "" +
 	"\x05Facts\x12\x18.sporelet.agent.v1.Empty\x1a .sporelet.agent.v1.FactsResponse\x12B\n" +
 	"\x04Logs\x12\x1e.sporelet.agent.v1.LogsRequest\x1a\x18.sporelet.agent.v1.Chunk0\x01\x12I\n" +
 	"\bServices\x12\x18.sporelet.agent.v1.Empty\x1a#.sporelet.agent.v1.ServicesResponse\x12P\n" +
-	"\aQuiesce\x12!.sporelet.agent.v1.QuiesceRequest\x1a\".sporelet.agent.v1.QuiesceResponse\x12H\n" +
+	"\aQuiesce\x12!.sporelet.agent.v1.QuiesceRequest\x1a\".sporelet.agent.v1.QuiesceResponse\x12:\n" +
+	"\x04Thaw\x12\x18.sporelet.agent.v1.Empty\x1a\x18.sporelet.agent.v1.Empty\x12H\n" +
 	"\bShutdown\x12\".sporelet.agent.v1.ShutdownRequest\x1a\x18.sporelet.agent.v1.EmptyB7Z5sporelet.ai/guest/agent/gen/sporelet/agent/v1;agentv1b\x06proto3"
 
 var (
@@ -2610,23 +2623,25 @@ var file_sporelet_agent_v1_agent_proto_depIdxs = []int32{
 	26, // 27: sporelet.agent.v1.AgentService.Logs:input_type -> sporelet.agent.v1.LogsRequest
 	5,  // 28: sporelet.agent.v1.AgentService.Services:input_type -> sporelet.agent.v1.Empty
 	29, // 29: sporelet.agent.v1.AgentService.Quiesce:input_type -> sporelet.agent.v1.QuiesceRequest
-	31, // 30: sporelet.agent.v1.AgentService.Shutdown:input_type -> sporelet.agent.v1.ShutdownRequest
-	10, // 31: sporelet.agent.v1.AgentService.Exec:output_type -> sporelet.agent.v1.ExecResponse
-	14, // 32: sporelet.agent.v1.AgentService.Stat:output_type -> sporelet.agent.v1.FileInfo
-	14, // 33: sporelet.agent.v1.AgentService.List:output_type -> sporelet.agent.v1.FileInfo
-	5,  // 34: sporelet.agent.v1.AgentService.Remove:output_type -> sporelet.agent.v1.Empty
-	6,  // 35: sporelet.agent.v1.AgentService.ReadFile:output_type -> sporelet.agent.v1.Chunk
-	14, // 36: sporelet.agent.v1.AgentService.WriteFile:output_type -> sporelet.agent.v1.FileInfo
-	6,  // 37: sporelet.agent.v1.AgentService.ReadTar:output_type -> sporelet.agent.v1.Chunk
-	5,  // 38: sporelet.agent.v1.AgentService.WriteTar:output_type -> sporelet.agent.v1.Empty
-	6,  // 39: sporelet.agent.v1.AgentService.Forward:output_type -> sporelet.agent.v1.Chunk
-	25, // 40: sporelet.agent.v1.AgentService.Facts:output_type -> sporelet.agent.v1.FactsResponse
-	6,  // 41: sporelet.agent.v1.AgentService.Logs:output_type -> sporelet.agent.v1.Chunk
-	27, // 42: sporelet.agent.v1.AgentService.Services:output_type -> sporelet.agent.v1.ServicesResponse
-	30, // 43: sporelet.agent.v1.AgentService.Quiesce:output_type -> sporelet.agent.v1.QuiesceResponse
-	5,  // 44: sporelet.agent.v1.AgentService.Shutdown:output_type -> sporelet.agent.v1.Empty
-	31, // [31:45] is the sub-list for method output_type
-	17, // [17:31] is the sub-list for method input_type
+	5,  // 30: sporelet.agent.v1.AgentService.Thaw:input_type -> sporelet.agent.v1.Empty
+	31, // 31: sporelet.agent.v1.AgentService.Shutdown:input_type -> sporelet.agent.v1.ShutdownRequest
+	10, // 32: sporelet.agent.v1.AgentService.Exec:output_type -> sporelet.agent.v1.ExecResponse
+	14, // 33: sporelet.agent.v1.AgentService.Stat:output_type -> sporelet.agent.v1.FileInfo
+	14, // 34: sporelet.agent.v1.AgentService.List:output_type -> sporelet.agent.v1.FileInfo
+	5,  // 35: sporelet.agent.v1.AgentService.Remove:output_type -> sporelet.agent.v1.Empty
+	6,  // 36: sporelet.agent.v1.AgentService.ReadFile:output_type -> sporelet.agent.v1.Chunk
+	14, // 37: sporelet.agent.v1.AgentService.WriteFile:output_type -> sporelet.agent.v1.FileInfo
+	6,  // 38: sporelet.agent.v1.AgentService.ReadTar:output_type -> sporelet.agent.v1.Chunk
+	5,  // 39: sporelet.agent.v1.AgentService.WriteTar:output_type -> sporelet.agent.v1.Empty
+	6,  // 40: sporelet.agent.v1.AgentService.Forward:output_type -> sporelet.agent.v1.Chunk
+	25, // 41: sporelet.agent.v1.AgentService.Facts:output_type -> sporelet.agent.v1.FactsResponse
+	6,  // 42: sporelet.agent.v1.AgentService.Logs:output_type -> sporelet.agent.v1.Chunk
+	27, // 43: sporelet.agent.v1.AgentService.Services:output_type -> sporelet.agent.v1.ServicesResponse
+	30, // 44: sporelet.agent.v1.AgentService.Quiesce:output_type -> sporelet.agent.v1.QuiesceResponse
+	5,  // 45: sporelet.agent.v1.AgentService.Thaw:output_type -> sporelet.agent.v1.Empty
+	5,  // 46: sporelet.agent.v1.AgentService.Shutdown:output_type -> sporelet.agent.v1.Empty
+	32, // [32:47] is the sub-list for method output_type
+	17, // [17:32] is the sub-list for method input_type
 	17, // [17:17] is the sub-list for extension type_name
 	17, // [17:17] is the sub-list for extension extendee
 	0,  // [0:17] is the sub-list for field type_name

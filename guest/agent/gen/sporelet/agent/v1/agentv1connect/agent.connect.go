@@ -81,6 +81,8 @@ const (
 	AgentServiceServicesProcedure = "/sporelet.agent.v1.AgentService/Services"
 	// AgentServiceQuiesceProcedure is the fully-qualified name of the AgentService's Quiesce RPC.
 	AgentServiceQuiesceProcedure = "/sporelet.agent.v1.AgentService/Quiesce"
+	// AgentServiceThawProcedure is the fully-qualified name of the AgentService's Thaw RPC.
+	AgentServiceThawProcedure = "/sporelet.agent.v1.AgentService/Thaw"
 	// AgentServiceShutdownProcedure is the fully-qualified name of the AgentService's Shutdown RPC.
 	AgentServiceShutdownProcedure = "/sporelet.agent.v1.AgentService/Shutdown"
 )
@@ -113,9 +115,13 @@ type AgentServiceClient interface {
 	Services(context.Context, *v1.Empty) (*v1.ServicesResponse, error)
 	// Prepares for a freeze: hooks of before-freeze.d in reverse order, file
 	// systems synced and trimmed, page cache dropped, memory compacted as asked.
-	// After the reply the host calls nothing more and closes the stream; the
-	// agent then waits for the next Hello.
+	// In the end all programs are stopped (error code "freeze" when one cannot
+	// be). After the reply the host calls nothing more and closes the stream; the
+	// agent then waits for the next Hello, and programs with it.
 	Quiesce(context.Context, *v1.QuiesceRequest) (*v1.QuiesceResponse, error)
+	// Lets programs go on after a Quiesce that was given up, so that nobody knows
+	// whether it came to its end. Needless where Quiesce replied with an error.
+	Thaw(context.Context, *v1.Empty) (*v1.Empty, error)
 	// Orderly end: services stopped in reverse order, file systems unmounted,
 	// then power off. The reply comes before the end.
 	Shutdown(context.Context, *v1.ShutdownRequest) (*v1.Empty, error)
@@ -210,6 +216,12 @@ func NewAgentServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(agentServiceMethods.ByName("Quiesce")),
 			connect.WithClientOptions(opts...),
 		),
+		thaw: connect.NewClient[v1.Empty, v1.Empty](
+			httpClient,
+			baseURL+AgentServiceThawProcedure,
+			connect.WithSchema(agentServiceMethods.ByName("Thaw")),
+			connect.WithClientOptions(opts...),
+		),
 		shutdown: connect.NewClient[v1.ShutdownRequest, v1.Empty](
 			httpClient,
 			baseURL+AgentServiceShutdownProcedure,
@@ -234,6 +246,7 @@ type agentServiceClient struct {
 	logs      *connect.Client[v1.LogsRequest, v1.Chunk]
 	services  *connect.Client[v1.Empty, v1.ServicesResponse]
 	quiesce   *connect.Client[v1.QuiesceRequest, v1.QuiesceResponse]
+	thaw      *connect.Client[v1.Empty, v1.Empty]
 	shutdown  *connect.Client[v1.ShutdownRequest, v1.Empty]
 }
 
@@ -322,6 +335,15 @@ func (c *agentServiceClient) Quiesce(ctx context.Context, req *v1.QuiesceRequest
 	return nil, err
 }
 
+// Thaw calls sporelet.agent.v1.AgentService.Thaw.
+func (c *agentServiceClient) Thaw(ctx context.Context, req *v1.Empty) (*v1.Empty, error) {
+	response, err := c.thaw.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // Shutdown calls sporelet.agent.v1.AgentService.Shutdown.
 func (c *agentServiceClient) Shutdown(ctx context.Context, req *v1.ShutdownRequest) (*v1.Empty, error) {
 	response, err := c.shutdown.CallUnary(ctx, connect.NewRequest(req))
@@ -359,9 +381,13 @@ type AgentServiceHandler interface {
 	Services(context.Context, *v1.Empty) (*v1.ServicesResponse, error)
 	// Prepares for a freeze: hooks of before-freeze.d in reverse order, file
 	// systems synced and trimmed, page cache dropped, memory compacted as asked.
-	// After the reply the host calls nothing more and closes the stream; the
-	// agent then waits for the next Hello.
+	// In the end all programs are stopped (error code "freeze" when one cannot
+	// be). After the reply the host calls nothing more and closes the stream; the
+	// agent then waits for the next Hello, and programs with it.
 	Quiesce(context.Context, *v1.QuiesceRequest) (*v1.QuiesceResponse, error)
+	// Lets programs go on after a Quiesce that was given up, so that nobody knows
+	// whether it came to its end. Needless where Quiesce replied with an error.
+	Thaw(context.Context, *v1.Empty) (*v1.Empty, error)
 	// Orderly end: services stopped in reverse order, file systems unmounted,
 	// then power off. The reply comes before the end.
 	Shutdown(context.Context, *v1.ShutdownRequest) (*v1.Empty, error)
@@ -452,6 +478,12 @@ func NewAgentServiceHandler(svc AgentServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(agentServiceMethods.ByName("Quiesce")),
 		connect.WithHandlerOptions(opts...),
 	)
+	agentServiceThawHandler := connect.NewUnaryHandlerSimple(
+		AgentServiceThawProcedure,
+		svc.Thaw,
+		connect.WithSchema(agentServiceMethods.ByName("Thaw")),
+		connect.WithHandlerOptions(opts...),
+	)
 	agentServiceShutdownHandler := connect.NewUnaryHandlerSimple(
 		AgentServiceShutdownProcedure,
 		svc.Shutdown,
@@ -486,6 +518,8 @@ func NewAgentServiceHandler(svc AgentServiceHandler, opts ...connect.HandlerOpti
 			agentServiceServicesHandler.ServeHTTP(w, r)
 		case AgentServiceQuiesceProcedure:
 			agentServiceQuiesceHandler.ServeHTTP(w, r)
+		case AgentServiceThawProcedure:
+			agentServiceThawHandler.ServeHTTP(w, r)
 		case AgentServiceShutdownProcedure:
 			agentServiceShutdownHandler.ServeHTTP(w, r)
 		default:
@@ -547,6 +581,10 @@ func (UnimplementedAgentServiceHandler) Services(context.Context, *v1.Empty) (*v
 
 func (UnimplementedAgentServiceHandler) Quiesce(context.Context, *v1.QuiesceRequest) (*v1.QuiesceResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sporelet.agent.v1.AgentService.Quiesce is not implemented"))
+}
+
+func (UnimplementedAgentServiceHandler) Thaw(context.Context, *v1.Empty) (*v1.Empty, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sporelet.agent.v1.AgentService.Thaw is not implemented"))
 }
 
 func (UnimplementedAgentServiceHandler) Shutdown(context.Context, *v1.ShutdownRequest) (*v1.Empty, error) {
