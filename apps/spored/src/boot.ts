@@ -4,12 +4,13 @@ import { SporeletError } from "@sporelet/errors";
 import { createAgentLink } from "./agent-link.ts";
 import { kernelOf } from "./gate.ts";
 import { identityHello } from "./identity.ts";
-import { watchEnd } from "./lifecycle.ts";
+import { dropEnvironment, watchEnd } from "./lifecycle.ts";
 import type { ManagedMachine } from "./machine.ts";
 import type { Node } from "./node.ts";
 import { publishPorts } from "./ports.ts";
-import { prepareMachine } from "./preparation.ts";
-import { answered, type StartPlan } from "./start.ts";
+import { makeParts } from "./preparation.ts";
+import { answered, keepEnvironment, type StartPlan } from "./start.ts";
+import { together } from "./together.ts";
 
 /** A guest clock that is off by more than this is set again, milliseconds. */
 const clockToleranceMs = 100;
@@ -31,9 +32,15 @@ export async function bootMachine(
   const { config } = snapshot;
   const { id, record } = machine;
   const { directory, runtimeDirectory } = record;
+  const begunAt = performance.now();
   await using undo = new AsyncDisposableStack();
   try {
-    const { network, disks, diskClone } = await prepareMachine(node, machine, plan, { undo, signal });
+    undo.defer(() => node.machines.delete(machine));
+    undo.defer(() => dropEnvironment(node, id));
+    const [{ network, disks, diskClone }] = await together([
+      makeParts(node, { id, snapshot, ports, signal }, undo),
+      keepEnvironment(node, id, env),
+    ]);
     const vm = await node.vmm.boot(
       {
         id,
@@ -80,10 +87,12 @@ export async function bootMachine(
       ports: published.ports,
       timings: {
         readyMs: readyAt - plan.arrivedAt,
-        slotMs: startedAt - plan.arrivedAt,
+        planMs: begunAt - plan.arrivedAt,
+        slotMs: startedAt - begunAt,
         loadMs: 0,
         agentMs: agentAt - startedAt,
         readyStageMs: readyAt - agentAt,
+        fromPool: false,
       },
       ...(diskClone && { diskClone }),
     });

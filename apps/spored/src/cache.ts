@@ -49,7 +49,7 @@ export async function collectCache(
     ...(maxAgeMs > 0n && { maxAgeMs: Number(maxAgeMs) }),
     ...(maxBytes > 0n && { maxBytes: Number(maxBytes) }),
   });
-  if (!dryRun) tell(node, "store collected", collected);
+  if (!dryRun) await removed(node, "store collected", collected);
   return collectedMessage(collected);
 }
 
@@ -60,13 +60,14 @@ export async function removeCache(
   signal: AbortSignal,
 ): Promise<api.CollectCacheResponse> {
   const collected = await node.store.discard(ids, { ...residents(node), dryRun, signal });
-  if (!dryRun) tell(node, "removed from the store", collected);
+  if (!dryRun) await removed(node, "removed from the store", collected);
   return collectedMessage(collected);
 }
 
-function tell(node: Node, what: string, { removed, freedBytes }: Collected): void {
-  if (removed.length === 0) return;
-  node.log.info(what, { things: removed.map(({ kind, id }) => `${kind} ${id}`).join(", "), freedBytes });
+async function removed(node: Node, what: string, { removed: gone, freedBytes }: Collected): Promise<void> {
+  if (gone.length === 0) return;
+  node.log.info(what, { things: gone.map(({ kind, id }) => `${kind} ${id}`).join(", "), freedBytes });
+  for (const { id } of gone) await node.slots.forget(id);
 }
 
 function collectedMessage({ removed, freedBytes, exact }: Collected): api.CollectCacheResponse {

@@ -19,6 +19,7 @@ import { startsAtOnce } from "./runs.ts";
 import { serve } from "./server.ts";
 import { nodeRoutes } from "./service.ts";
 import { createSettling } from "./settling.ts";
+import { createSlots } from "./slots/slots.ts";
 import { createGate } from "./together.ts";
 import { version } from "./version.ts";
 
@@ -96,9 +97,11 @@ async function openNode(home: string, options: { activity: Activity; log: Log; s
     probes: createProbes(vmm, path.join(store.root, "cache")),
     starts: createGate(startsAtOnce),
   };
-  const node: Node = { ...parts, lazy: createLazy(parts) };
+  const node: Node = { ...parts, lazy: createLazy(parts), slots: createSlots(parts) };
   undo.use(node.lazy);
+  undo.use(node.slots);
   await adoptAll(node);
+  void node.slots.restore(node.store.resolve);
   // Asked now so that the first resume need not; an error is met again there.
   gateHost(node).catch(() => {});
   const notices = volume.notice === undefined ? [] : [volume.notice];

@@ -6,9 +6,16 @@ import type { Log } from "./log.ts";
 import type { Machines } from "./machines.ts";
 import type { Networks } from "./network.ts";
 import type { Probes } from "./probes.ts";
+import type { Slots } from "./slots/slots.ts";
 
 /** What the parts of a running spored share. */
-export interface Node {
+export interface Node extends NodeParts {
+  lazy: Lazy;
+  slots: Slots;
+}
+
+/** What has to be there before the rest. */
+export interface NodeParts {
   home: string;
   /** Holds the sockets of spored and of the machines. */
   runtimeDirectory: string;
@@ -16,7 +23,6 @@ export interface Node {
   vmm: Vmm;
   probes: Probes;
   networks: Networks;
-  lazy: Lazy;
   machines: Machines;
   activity: Activity;
   log: Log;

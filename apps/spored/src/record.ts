@@ -1,9 +1,10 @@
 import { readFile, rename, writeFile } from "node:fs/promises";
 import path from "node:path";
+import { writeFileAtomic } from "@sporelet/host";
 import type { Accelerator, DriverName, MachineRecord as VmmRecord } from "@sporelet/vmm";
 import type { Identity } from "./identity.ts";
 
-export type MachineState = "starting" | "running" | "paused" | "stopped" | "failed";
+export type MachineState = "starting" | "running" | "paused" | "suspended" | "stopped" | "failed";
 
 export interface PortRecord {
   hostAddress: string;
@@ -16,12 +17,16 @@ export type NetworkRecord =
   | { kind: "user"; forwards: { hostAddress: string; hostPort: number; guestPort: number }[] }
   | { kind: "none" };
 
-interface TimingsRecord {
+/** How long its start took, milliseconds, by stages in their order; see Timings in node.proto. */
+export interface TimingsRecord {
   readyMs: number;
+  planMs: number;
   slotMs: number;
   loadMs: number;
   agentMs: number;
   readyStageMs: number;
+  /** It lay ready in a slot. */
+  fromPool: boolean;
 }
 
 /**
@@ -46,7 +51,7 @@ export interface MachineRecord {
   diskBytes: number;
   diskClone?: "reflink" | "copy";
   /** Its memory and disk came, or still come, by way of a server of lazy files. */
-  lazy?: true;
+  lazy?: true | undefined;
   directory: string;
   runtimeDirectory: string;
   network: NetworkRecord;
@@ -57,12 +62,25 @@ export interface MachineRecord {
   timings?: TimingsRecord;
   /** What the driver needs to take the machine over; absent before its process exists. */
   process?: VmmRecord | undefined;
-  /** Why it is `stopped` or `failed`. */
-  failure?: string;
+  /** Why it is `stopped` or `failed`, or why it did not wake. */
+  failure?: string | undefined;
+  /** Of a machine that is suspended, or was: which of its directories holds that state; see own-state.ts. */
+  ownState?: string | undefined;
+  /** Of a machine that is suspended, or was: the names of the variables that it was given. */
+  variables?: string[];
+  /** Connections to its ports wake it. */
+  wakeOnConnect?: boolean;
+  /** It is suspended when nothing happened for so long. */
+  idleSuspendMs?: number;
 }
 
 function recordPath(directory: string): string {
   return path.join(directory, "machine.json");
+}
+
+/** As `writeRecord`, for what is to survive a crash of the host. */
+export async function writeRecordDurably(record: MachineRecord): Promise<void> {
+  await writeFileAtomic(recordPath(record.directory), JSON.stringify(record));
 }
 
 /**

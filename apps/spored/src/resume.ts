@@ -2,19 +2,19 @@ import { firstContact, helloFrame } from "@sporelet/api";
 import { SporeletError } from "@sporelet/errors";
 import { createAgentLink } from "./agent-link.ts";
 import { identityHello } from "./identity.ts";
-import { exactPagesLauncher } from "./lazy/launch.ts";
 import { lazyPartsOf } from "./lazy/types.ts";
-import { watchEnd } from "./lifecycle.ts";
+import { dropEnvironment, watchEnd } from "./lifecycle.ts";
 import type { ManagedMachine } from "./machine.ts";
 import type { Node } from "./node.ts";
 import { publishPorts } from "./ports.ts";
-import { prepareMachine } from "./preparation.ts";
-import { answered, type StartPlan } from "./start.ts";
+import { type PreparedClone, prepareClone } from "./preparation.ts";
+import { answered, keepEnvironment, type StartPlan } from "./start.ts";
+import { together } from "./together.ts";
 
 /**
- * Resumes one clone of a snapshot that passed the gate: takes a network and clones the disk side by side,
- * starts the VMM, loads the state, and hands the machine over once its agent has said that it is unique and
- * its ports are open. Whatever fails, or is aborted, is undone before this returns.
+ * Resumes one clone of a snapshot that passed the gate: takes the slot that `enlist` found for it, or else
+ * prepares one, lets it run, and hands the machine over once its agent has said that it is unique and its ports
+ * are open. Whatever fails, or is aborted, is undone before this returns.
  *
  * @param machine as made by `enlist`
  */
@@ -26,33 +26,15 @@ export async function resumeClone(
 ): Promise<void> {
   const { snapshot, env, ports } = plan;
   const lazy = lazyPartsOf(snapshot);
-  const { config, files } = snapshot;
   const { id, record } = machine;
-  const { directory, runtimeDirectory } = record;
+  const begunAt = performance.now();
   await using undo = new AsyncDisposableStack();
+  undo.defer(() => node.machines.delete(machine));
   try {
-    const { network, disks, diskClone } = await prepareMachine(node, machine, plan, { undo, signal });
-    const slot = await node.vmm.prepare(
-      {
-        id,
-        directory,
-        runtimeDirectory,
-        shape: config.shape,
-        memory: files.memory,
-        vmstate: files.vmstate,
-        ...(files.kernel && { kernel: files.kernel }),
-        ...(files.initramfs && { initramfs: files.initramfs }),
-        kernelArguments: config.kernel.arguments,
-        disks,
-        ...(lazy && { launcher: exactPagesLauncher() }),
-        ...(network.backend && { network: network.backend }),
-      },
-      signal,
-    );
-    undo.use(slot); // Once it was resumed it owns nothing any more.
+    const { slot, network, diskClone, fromPool } = await cloneFor(node, machine, plan, { undo, signal });
     const slotAt = performance.now();
     const { identity } = record;
-    const { hookTimeoutMs } = config;
+    const { hookTimeoutMs } = snapshot.config;
     const hello = identityHello({ kind: "resume", identity, guest: network.guest, env, hookTimeoutMs });
     const { machine: vm, channel, loadedAt } = await slot.resume({ firstWords: helloFrame(hello), signal });
     undo.defer(() => vm.stop());
@@ -63,10 +45,12 @@ export async function resumeClone(
     const readyAt = performance.now();
     const timings = {
       readyMs: readyAt - plan.arrivedAt,
-      slotMs: slotAt - plan.arrivedAt,
+      planMs: begunAt - plan.arrivedAt,
+      slotMs: slotAt - begunAt,
       loadMs: loadedAt - slotAt,
       agentMs: agentAt - loadedAt,
       readyStageMs: readyAt - agentAt,
+      fromPool,
     };
     await machine.update({
       state: "running",
@@ -101,4 +85,22 @@ export async function resumeClone(
     const ours = SporeletError.from(error, { operation: "resume", subject: machine.name });
     throw signal.aborted && ours.code === "cancelled" ? ours : ((await lazy?.explain(ours)) ?? ours);
   }
+}
+
+/** The clone that lay ready for this machine, or one that is made now. @param undo gets what removes it */
+async function cloneFor(
+  node: Node,
+  machine: ManagedMachine,
+  { snapshot, env, ports }: StartPlan,
+  { undo, signal }: { undo: AsyncDisposableStack; signal: AbortSignal },
+): Promise<PreparedClone & { fromPool: boolean }> {
+  const { id, prepared } = machine;
+  if (prepared !== undefined) undo.use(prepared);
+  undo.defer(() => dropEnvironment(node, id));
+  signal.throwIfAborted();
+  const [clone] = await together([
+    prepared ?? prepareClone(node, { id, snapshot, ports, signal }).then((made) => undo.use(made)),
+    keepEnvironment(node, id, env),
+  ]);
+  return { ...clone, fromPool: prepared !== undefined };
 }

@@ -18,10 +18,13 @@ import type { Node } from "./node.ts";
 import { boot, run } from "./runs.ts";
 import { connectionOf } from "./server.ts";
 import type { Settling } from "./settling.ts";
+import { keepSlots, listSlots, warmCache } from "./slots/service.ts";
 import { createSnapshot } from "./snapshot.ts";
 import { listSnapshots, removeSnapshot, snapshotHistory, tagSnapshot } from "./snapshots.ts";
 import { stats } from "./stats.ts";
+import { suspend } from "./suspend.ts";
 import { version } from "./version.ts";
+import { wake } from "./wake.ts";
 
 export interface ServiceOptions {
   node: Node;
@@ -57,6 +60,8 @@ export function nodeRoutes({ node, settling, end }: ServiceOptions): (router: Co
       inspectMachine: ({ machine }) => machineMessage(node.machines.find(machine, "inspect").record),
       pause: ({ machine }) => pause(node, machine),
       unpause: ({ machine }) => unpause(node, machine),
+      suspend: ({ machine }, context) => suspend(node, machine, context.signal),
+      wake: (request, context) => wake(node, request, context),
       stop: (request, context) => stop(node, request, context.signal),
       async removeMachine(request) {
         await remove(node, request);
@@ -92,5 +97,9 @@ export function nodeRoutes({ node, settling, end }: ServiceOptions): (router: Co
       cacheUsage: (_request, context) => cacheUsage(node, context.signal),
       collectCache: (request, context) => collectCache(node, request, context.signal),
       removeCache: (request, context) => removeCache(node, request, context.signal),
+      warmCache: (request, context) => warmCache(node, request, context.signal),
+
+      keepSlots: (request, context) => keepSlots(node, request, context),
+      listSlots: () => listSlots(node),
     });
 }

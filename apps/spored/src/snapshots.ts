@@ -25,7 +25,10 @@ export async function removeSnapshot(
 ): Promise<{ untagged: string[]; deleted: string[] }> {
   const running = (digest: string) =>
     [...node.machines].flatMap(({ name, record, live }) =>
-      record.snapshotDigest === digest && (live !== undefined || record.state === "starting") ? [name] : [],
+      record.snapshotDigest === digest &&
+      (live !== undefined || record.state === "starting" || record.state === "suspended")
+        ? [name]
+        : [],
     );
   const { digest, untagged, removed } = await node.store.remove(request.snapshot, {
     inUse: running,
@@ -33,6 +36,8 @@ export async function removeSnapshot(
     force: request.force,
     dryRun: request.dryRun,
   });
+  // Slots are there for speed, and no reason to keep what somebody removes.
+  if (removed && !request.dryRun) await node.slots.forget(digest);
   return { untagged, deleted: removed ? [digest] : [] };
 }
 

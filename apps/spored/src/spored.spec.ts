@@ -41,6 +41,7 @@ describe.runIf(isRoot)("spored with real guests", () => {
       expect(generation).toBe(machine.generationId);
       const { timings } = machine;
       const sum =
+        (timings?.planMs ?? 0) +
         (timings?.slotMs ?? 0) +
         (timings?.loadMs ?? 0) +
         (timings?.agentMs ?? 0) +

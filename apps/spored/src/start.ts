@@ -26,11 +26,15 @@ export interface StartPlan {
   arrivedAt: number;
 }
 
-/** Puts a machine that is to be started among the others, so that its id and name are taken. */
+/**
+ * Puts a machine that is to be started among the others, so that its id and name are taken; one that is to be
+ * resumed becomes what lies ready in a slot, if something does.
+ */
 export function enlist(node: Node, plan: StartPlan, origin: MachineRecord["origin"]): ManagedMachine {
   const { config, digest } = plan.snapshot;
-  const id = node.machines.newId();
-  const machine = createMachine({
+  const prepared = origin === "resume" ? node.slots.take(plan) : undefined;
+  const id = prepared?.id ?? node.machines.newId();
+  const record: MachineRecord = {
     formatVersion: 1,
     id,
     name: plan.name,
@@ -51,7 +55,8 @@ export function enlist(node: Node, plan: StartPlan, origin: MachineRecord["origi
     identity: newIdentity(plan.name),
     remove: plan.remove,
     ...(lazyPartsOf(plan.snapshot) && { lazy: true }),
-  });
+  };
+  const machine = createMachine(record, prepared);
   node.machines.add(machine);
   return machine;
 }

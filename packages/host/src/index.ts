@@ -33,11 +33,18 @@ export {
   type NetworkPoolOptions,
 } from "./network/pool.ts";
 export { listenerOf } from "./ports/listener.ts";
-export { type PublishedPort, type PublishOptions, publishPort, requireFreePort } from "./ports/publish.ts";
+export {
+  type PortTarget,
+  type PublishedPort,
+  type PublishOptions,
+  publishPort,
+  requireFreePort,
+} from "./ports/publish.ts";
 export { type ProcessResult, processStartTicks, type RunProcessOptions, runProcess } from "./process.ts";
 export { installCommand, installHint } from "./programs.ts";
 export { makeRuntimeDirectory, ownerOf, runtimeDirectoryOf } from "./runtime-directory.ts";
 export { sha256 } from "./sha256.ts";
+export { createSupply, type Supply, type SupplyOptions } from "./supply.ts";
 export {
   detachMount,
   inNetworkNamespace,

@@ -12,7 +12,7 @@ import { processStartTicks } from "@sporelet/host";
 import { parseConfig } from "@sporelet/store";
 import { destroy, retire } from "../lifecycle.ts";
 import type { ManagedMachine } from "../machine.ts";
-import type { Node } from "../node.ts";
+import type { Node, NodeParts } from "../node.ts";
 import type { MachineRecord } from "../record.ts";
 import { createQueues, unlessAborted } from "../together.ts";
 import {
@@ -32,7 +32,7 @@ import type { Lazy, LazyLease, LazyStart } from "./types.ts";
 /** For a server that was told to end. */
 const endTimeoutMs = 10_000;
 
-export function createLazy(node: Omit<Node, "lazy">): Lazy {
+export function createLazy(node: NodeParts): Lazy {
   const servings = new Map<string, { serving: Serving; alive: Disposable; leases: number }>();
   const queues = createQueues();
   const root = path.dirname(lazyDirectory(node.store, "sha256:0"));
@@ -220,7 +220,7 @@ export function createLazy(node: Omit<Node, "lazy">): Lazy {
 }
 
 /** All of a snapshot had come, only nobody was there to take it in. */
-async function salvage(node: Omit<Node, "lazy">, directory: string): Promise<void> {
+async function salvage(node: NodeParts, directory: string): Promise<void> {
   if (!existsSync(path.join(directory, lazyFiles.complete))) return;
   const found = await readLazyRecord(directory);
   if (found === undefined) return;

@@ -14,6 +14,7 @@ import { createNetworks } from "../../network.ts";
 import type { Node } from "../../node.ts";
 import { createProbes } from "../../probes.ts";
 import { resumeClone } from "../../resume.ts";
+import { createSlots } from "../../slots/slots.ts";
 import { enlist } from "../../start.ts";
 import { createGate } from "../../together.ts";
 import { createLazy } from "../lazy.ts";
@@ -48,8 +49,9 @@ export async function openLocalNode(givenHome?: string): Promise<LocalNode> {
     starts: createGate(4),
     shutdown: shutdown.signal,
   };
-  const node: Node = { ...parts, lazy: createLazy(parts) };
+  const node: Node = { ...parts, lazy: createLazy(parts), slots: createSlots(parts) };
   undo.use(node.lazy);
+  undo.use(node.slots);
   await adoptAll(node);
   const remove = (machine: ManagedMachine) => machine.exclusive(() => destroy(node, machine));
   undo.defer(async () => {
