@@ -1,4 +1,5 @@
 import type { Duplex } from "node:stream";
+import { Code, ConnectError } from "@connectrpc/connect";
 import { type AgentClient, type AgentConnection, connectAgent, firstContact } from "@sporelet/api";
 import { SporeletError } from "@sporelet/errors";
 import type { Machine } from "@sporelet/vmm";
@@ -7,6 +8,8 @@ import { unlessAborted } from "./together.ts";
 
 /** Limits for one attempt to take up an interrupted connection again, milliseconds. */
 const reconnectTimeoutsMs = [5_000, 20_000];
+/** The agent may be waiting for programs to stand still, which it does for 10 s at most. */
+const thawTimeoutMs = 15_000;
 
 /** The agent, for one call. Dispose of it when the call has ended. */
 export interface AgentLease extends Disposable {
@@ -124,6 +127,19 @@ export function createAgentLink(options: AgentLinkOptions): AgentLink {
     return connecting;
   }
 
+  /**
+   * Whether a call of quiesce that failed has stopped the guest's programs is not known when it was given up. Where
+   * the agent does not answer, a new Hello lets them go on.
+   */
+  async function goOn(): Promise<void> {
+    try {
+      await current?.connection?.client.thaw({}, { timeoutMs: thawTimeoutMs });
+    } catch (error) {
+      // An agent of an earlier version stops no programs.
+      if (!(error instanceof ConnectError && error.code === Code.Unimplemented)) await disconnect();
+    }
+  }
+
   /** In the background: the next call meets, and tells, the same error. */
   const ensureSoon = () => void ensure().catch(() => {});
 
@@ -163,7 +179,10 @@ export function createAgentLink(options: AgentLinkOptions): AgentLink {
       try {
         if (current === undefined) throw gone(name);
         current.connection ??= connectAgent(current.channel);
-        await prepare(current.connection.client);
+        await prepare(current.connection.client).catch(async (error) => {
+          await goOn();
+          throw error;
+        });
         try {
           current.frozen = true;
           await machine.parkAgent(current.channel, signal);
@@ -197,7 +216,7 @@ export function frozenMeanwhile(
   return new SporeletError({
     ...context,
     code: "unavailable",
-    reason: "a snapshot or a fork was made of the machine, which ends the calls into it",
+    reason: "the machine was suspended, or a snapshot or a fork was made of it, which ends the calls into it",
     hint: "what is to outlive that has to run in the guest by itself: as a service, or in the background",
     cause,
   });
