@@ -1,0 +1,201 @@
+import { spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { afterEach, describe, expect, it } from "vitest";
+import { temporaryDirectory } from "../testing/index.ts";
+import { limitSettings, wasKilled, weightSetting } from "./files.ts";
+import { machineGroups, mountedHierarchies } from "./groups.ts";
+import { groupLayout } from "./layout.ts";
+
+const hybrid = `tmpfs /sys/fs/cgroup tmpfs rw,relatime,mode=755 0 0
+cgroup /sys/fs/cgroup/cpu,cpuacct cgroup rw,nosuid,cpu,cpuacct 0 0
+cgroup /sys/fs/cgroup/memory cgroup rw,relatime,memory 0 0
+cgroup /sys/fs/cgroup/blkio cgroup rw,relatime,blkio 0 0
+cgroup2 /sys/fs/cgroup/unified cgroup2 rw,relatime 0 0
+`;
+const unified = "cgroup2 /sys/fs/cgroup cgroup2 rw,nosuid,nodev,noexec,relatime 0 0\n";
+
+describe("the layout of control groups", () => {
+  it("is one hierarchy for everything with version 2", () => {
+    expect(groupLayout(unified, () => "cpuset cpu io memory hugetlb pids\n")).toEqual([
+      { version: 2, path: "/sys/fs/cgroup", controls: ["weight", "cpus", "io", "memory"] },
+    ]);
+  });
+
+  it("is one for each controller with version 1, whose blkio does not count", () => {
+    expect(groupLayout(hybrid, () => "hugetlb\n")).toEqual([
+      { version: 1, path: "/sys/fs/cgroup/cpu,cpuacct", controls: ["weight", "cpus"] },
+      { version: 1, path: "/sys/fs/cgroup/memory", controls: ["memory"] },
+    ]);
+  });
+
+  it("takes from version 2 what version 1 has left to it", () => {
+    const split = hybrid.replace(/^.*blkio.*\n/m, "");
+    expect(groupLayout(split, () => "io hugetlb\n").at(-1)).toEqual({
+      version: 2,
+      path: "/sys/fs/cgroup/unified",
+      controls: ["io"],
+    });
+  });
+
+  it("is empty where none is mounted", () => {
+    expect(groupLayout("proc /proc proc rw 0 0\n", () => "")).toEqual([]);
+  });
+});
+
+describe("settings of a group", () => {
+  const limits = { cpus: 1.5, memoryBytes: 268_435_456, ioBytesPerSecond: 10_000_000 };
+  const written = (version: 1 | 2) =>
+    limitSettings(version, limits, "8:16").map(({ file, value }) => `${file} = ${value}`);
+
+  it("are those of version 2", () => {
+    expect(written(2)).toEqual([
+      "cpu.max = 150000 100000",
+      "memory.max = 268435456",
+      "memory.swap.max = 0",
+      "io.max = 8:16 rbps=10000000 wbps=10000000",
+    ]);
+  });
+
+  it("are those of version 1, memory before memory with swap", () => {
+    expect(written(1)).toEqual([
+      "cpu.cfs_period_us = 100000",
+      "cpu.cfs_quota_us = 150000",
+      "memory.limit_in_bytes = 268435456",
+      "memory.memsw.limit_in_bytes = 268435456",
+    ]);
+  });
+
+  it("are none without limits", () => {
+    expect(limitSettings(2, {}, "8:16")).toEqual([]);
+  });
+
+  it("stay within what the kernel takes", () => {
+    expect(limitSettings(1, { cpus: 0.001 }, "8:16")[1]?.value).toBe("1000");
+    expect(weightSetting(2, 512).value).toBe("10000");
+    expect(weightSetting(1, 512).value).toBe("262144");
+  });
+
+  it("tell a kill from none", () => {
+    expect(wasKilled("low 0\nmax 7\noom 1\noom_kill 1\n")).toBe(true);
+    expect(wasKilled("oom_kill_disable 0\nunder_oom 0\noom_kill 0\n")).toBe(false);
+    expect(wasKilled("")).toBe(false);
+  });
+});
+
+describe("groups without a hierarchy", () => {
+  const groups = machineGroups({ owner: "0", hierarchies: [] });
+
+  it("refuse limits and say why", () => {
+    expect(() => groups.require({ memoryBytes: 1, cpus: 1 }, "run", "hello")).toThrow(
+      /cannot run hello: this host cannot limit CPUs and memory: /,
+    );
+    groups.require({}, "run", "hello");
+  });
+
+  it("do without weights silently", async () => {
+    await groups.join("a", process.pid);
+    await groups.weigh("a", "running");
+    expect(await groups.remove("a")).toEqual({ outOfMemory: false });
+  });
+});
+
+const hierarchies = mountedHierarchies();
+const usable = hierarchies.some(({ controls }) => controls.includes("memory"));
+
+describe("groups of this host", () => {
+  const owner = randomBytes(4).toString("hex");
+  const groups = machineGroups({ owner });
+  const started: { kill(): Promise<unknown> }[] = [];
+
+  const program = (words: string[]) => {
+    const child = spawn(words[0] ?? "", words.slice(1), { stdio: ["pipe", "ignore", "inherit"] });
+    const ended = once(child, "exit");
+    const kill = async () => {
+      child.kill("SIGKILL");
+      await ended;
+    };
+    const handle = { child, pid: child.pid ?? 0, ended, kill };
+    started.push(handle);
+    return handle;
+  };
+  const groupsOf = async (pid: number) => {
+    const lines = (await readFile(`/proc/${pid}/cgroup`, "utf8")).split("\n");
+    return lines.filter((line) => line.includes(owner)).map((line) => line.split(":")[1]);
+  };
+  const left = async () => {
+    const names = await Promise.all(
+      hierarchies.map(({ path }) => readdir(join(path, "sporelet")).catch(() => [])),
+    );
+    return names.flat().filter((name) => name.startsWith(owner));
+  };
+  const needHost = (ctx: { skip(reason: string): void }) =>
+    usable || ctx.skip("no control groups that root may write to are mounted");
+
+  afterEach(async () => {
+    for (const each of started.splice(0)) await each.kill();
+    await groups.sweep(new Set());
+    expect(await left()).toEqual([]);
+  });
+
+  it("give a process a weight of its own, and memory's group only for a limit", async (ctx) => {
+    needHost(ctx);
+    const { pid, kill } = program(["sleep", "60"]);
+    await groups.join("a", pid);
+    const [cpu] = hierarchies.filter(({ controls }) => controls.includes("weight"));
+    const file = weightSetting(cpu?.version ?? 1, 1).file;
+    const weight = async () =>
+      Number(await readFile(join(cpu?.path ?? "", "sporelet", `${owner}-a`, file), "utf8"));
+    const resuming = await weight();
+    await groups.weigh("a", "running");
+    expect(resuming / (await weight())).toBe(10);
+    const before = (await groupsOf(pid)).length;
+    await using directory = await temporaryDirectory();
+    await groups.limit("a", pid, { cpus: 0.5, memoryBytes: 64 << 20 }, directory.path);
+    if (cpu?.version === 1) expect((await groupsOf(pid)).length).toBe(before + 1);
+    await kill();
+    expect(await groups.remove("a")).toEqual({ outOfMemory: false });
+  });
+
+  it("end a process that takes more memory than its limit, and say so", async (ctx) => {
+    needHost(ctx);
+    const take = "process.stdin.once('data', () => { globalThis.kept = Buffer.alloc(256 << 20, 1); })";
+    const { child, pid, ended } = program([process.execPath, "-e", take]);
+    await using directory = await temporaryDirectory();
+    await groups.join("b", pid);
+    await groups.limit("b", pid, { memoryBytes: 96 << 20 }, directory.path);
+    child.stdin?.write("now");
+    expect((await ended)[1]).toBe("SIGKILL");
+    expect(await groups.remove("b")).toEqual({ outOfMemory: true });
+  });
+
+  it("hold a process to its share of a CPU", async (ctx) => {
+    needHost(ctx);
+    const { pid } = program(["sh", "-c", "while :; do :; done"]);
+    await using directory = await temporaryDirectory();
+    await groups.join("c", pid);
+    await groups.limit("c", pid, { cpus: 0.1 }, directory.path);
+    const [cpu] = hierarchies.filter(({ controls }) => controls.includes("cpus"));
+    const throttled = async () =>
+      Number(
+        /^nr_throttled (\d+)$/m.exec(
+          await readFile(join(cpu?.path ?? "", "sporelet", `${owner}-c`, "cpu.stat"), "utf8"),
+        )?.[1],
+      );
+    await expect.poll(throttled, { timeout: 20_000 }).toBeGreaterThan(1);
+  });
+
+  it("sweep what is of no machine any more, and nothing else", async (ctx) => {
+    needHost(ctx);
+    const [one, other] = [program(["sleep", "60"]), program(["sleep", "60"])];
+    await groups.join("d", one.pid);
+    await groups.join("e", other.pid);
+    await groups.sweep(new Set(["d"]));
+    expect((await left()).length).toBe(2); // Both processes live: a group that is in use cannot go.
+    await other.kill();
+    await groups.sweep(new Set(["d"]));
+    expect(await left()).toEqual([`${owner}-d`]);
+  });
+});

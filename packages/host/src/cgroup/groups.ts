@@ -1,0 +1,202 @@
+/**
+ * A control group for each machine's VMM: a weight, so that a machine that is being resumed is not starved by
+ * those that run, and limits for those that were asked for.
+ *
+ * The groups are MOUNT/sporelet/OWNER-ID, one in each hierarchy that is needed. All of them together weigh as
+ * much as one busy process on each CPU, so that spored and whatever else the host runs get their turn however
+ * many guests are busy.
+ *
+ * Putting a process into a group makes the kernel wait for all CPUs (an RCU grace period: 10 to 30 ms); writing
+ * a weight or a limit takes microseconds. Therefore machines join ahead, when they are prepared, and memory,
+ * which a page's first user is charged for in vain where there is no limit, only if it is limited.
+ */
+import { readFileSync } from "node:fs";
+import { mkdir, readdir, readFile, rmdir, stat, writeFile } from "node:fs/promises";
+import { availableParallelism } from "node:os";
+import { join } from "node:path";
+import { SporeletError } from "@sporelet/errors";
+import {
+  type GroupSetting,
+  killsFile,
+  limitSettings,
+  type MachineLimits,
+  type MachineWeight,
+  wasKilled,
+  weightSetting,
+  weights,
+} from "./files.ts";
+import { type GroupControl, groupLayout, type Hierarchy } from "./layout.ts";
+
+export interface MachineGroups {
+  /** What can be set here; empty without root. */
+  readonly supported: ReadonlySet<GroupControl>;
+  /** @throws SporeletError `unsupported` when a limit cannot be set here. */
+  require(limits: MachineLimits, operation: string, subject: string): void;
+  /** Puts a process into a group of its own, with the weight for preparing and resuming. Nothing where it cannot. */
+  join(id: string, pid: number): Promise<void>;
+  /** Nothing for a machine that has no group. */
+  weigh(id: string, weight: MachineWeight): Promise<void>;
+  /** Sets limits, and puts the process where they need it. @param disk file on the device that I/O is limited for. */
+  limit(id: string, pid: number, limits: MachineLimits, disk: string): Promise<void>;
+  /**
+   * Removes the groups of a machine whose process has ended.
+   * @returns whether the kernel ended it for its memory limit.
+   */
+  remove(id: string): Promise<{ outOfMemory: boolean }>;
+  /** Removes the groups that are of none of these machines. */
+  sweep(keep: ReadonlySet<string>): Promise<void>;
+}
+
+export interface MachineGroupsOptions {
+  /** Stands for a SPORELET_HOME in the groups' names: `ownerOf(home)`. */
+  owner: string;
+  /** Default: what is mounted here, for root; none for others. */
+  hierarchies?: readonly Hierarchy[];
+}
+
+/** Groups of the machines of one SPORELET_HOME. Makes nothing yet. */
+export function machineGroups(options: MachineGroupsOptions): MachineGroups {
+  const { owner, hierarchies = mountedHierarchies() } = options;
+  const supported = new Set(hierarchies.flatMap(({ controls }) => controls));
+  const parentOf = (hierarchy: Hierarchy) => join(hierarchy.path, "sporelet");
+  const pathOf = (hierarchy: Hierarchy, id: string) => join(parentOf(hierarchy), `${owner}-${id}`);
+  const forWeight = hierarchies.find(({ controls }) => controls.includes("weight"));
+
+  const enter = async (hierarchy: Hierarchy, id: string, pid: number, controls: readonly GroupControl[]) => {
+    await makeParent(hierarchy, controls);
+    // It is in there already when the group exists: once is enough.
+    if ((await mkdir(pathOf(hierarchy, id), { recursive: true })) === undefined) return;
+    await writeFile(join(pathOf(hierarchy, id), "cgroup.procs"), `${pid}`);
+  };
+  return {
+    supported,
+    require(limits, operation, subject) {
+      const asked: [GroupControl, unknown][] = [
+        ["cpus", limits.cpus],
+        ["memory", limits.memoryBytes],
+        ["io", limits.ioBytesPerSecond],
+      ];
+      const missing = asked.flatMap(([control, value]) =>
+        value === undefined || supported.has(control) ? [] : [control],
+      );
+      if (missing.length > 0) throw unsupported(missing, operation, subject);
+    },
+    async join(id, pid) {
+      if (forWeight === undefined) return;
+      await enter(forWeight, id, pid, ["weight"]);
+      await write(pathOf(forWeight, id), [weightSetting(forWeight.version, weights.resuming)]);
+    },
+    async weigh(id, weight) {
+      if (forWeight === undefined) return;
+      const setting = weightSetting(forWeight.version, weights[weight]);
+      await write(pathOf(forWeight, id), [{ ...setting, optional: true }]);
+    },
+    async limit(id, pid, limits, disk) {
+      const device = deviceName((await stat(disk)).dev);
+      try {
+        for (const hierarchy of hierarchies) {
+          const settings = limitSettings(hierarchy.version, limits, device).filter(({ control }) =>
+            hierarchy.controls.includes(control),
+          );
+          if (settings.length === 0) continue;
+          const controls = settings.map(({ control }) => control);
+          await enter(hierarchy, id, pid, controls);
+          await write(pathOf(hierarchy, id), settings);
+        }
+      } catch (error) {
+        throw SporeletError.from(error, { operation: "limit", subject: id });
+      }
+    },
+    async remove(id) {
+      const killed = await Promise.all(
+        hierarchies.map(async (hierarchy) => {
+          const path = pathOf(hierarchy, id);
+          const file = join(path, killsFile[hierarchy.version]);
+          const outOfMemory = wasKilled(await readFile(file, "utf8").catch(() => ""));
+          await removeGroup(path);
+          await removeGroup(parentOf(hierarchy));
+          return outOfMemory;
+        }),
+      );
+      return { outOfMemory: killed.some(Boolean) };
+    },
+    async sweep(keep) {
+      for (const hierarchy of hierarchies) {
+        const names = await readdir(parentOf(hierarchy)).catch(() => []);
+        const ours = names.filter((name) => name.startsWith(`${owner}-`));
+        const left = ours.filter((name) => !keep.has(name.slice(owner.length + 1)));
+        for (const name of left) await removeGroup(join(parentOf(hierarchy), name));
+        await removeGroup(parentOf(hierarchy));
+      }
+    },
+  };
+}
+
+/** The hierarchies of this host that root may use. */
+export function mountedHierarchies(): Hierarchy[] {
+  if (process.getuid?.() !== 0) return [];
+  const read = (path: string) => {
+    try {
+      return readFileSync(path, "utf8");
+    } catch {
+      return "";
+    }
+  };
+  return groupLayout(read("/proc/mounts"), (path) => read(join(path, "cgroup.controllers")));
+}
+
+/** Version 2 gives a group only the controllers that all groups above it pass on. */
+async function makeParent(hierarchy: Hierarchy, controls: readonly GroupControl[]): Promise<void> {
+  const parent = join(hierarchy.path, "sporelet");
+  await mkdir(parent, { recursive: true });
+  if (hierarchy.version === 2) {
+    const names = new Set(controls.map((control) => controllerOf[control]));
+    const passOn = [...names].map((name) => `+${name}`).join(" ");
+    for (const path of [hierarchy.path, parent]) {
+      await writeFile(join(path, "cgroup.subtree_control"), passOn);
+    }
+  }
+  if (controls.includes("weight")) {
+    await write(parent, [weightSetting(hierarchy.version, availableParallelism())]);
+  }
+}
+
+const controllerOf: Record<GroupControl, string> = { weight: "cpu", cpus: "cpu", memory: "memory", io: "io" };
+
+async function write(group: string, settings: readonly GroupSetting[]): Promise<void> {
+  for (const { file, value, optional } of settings) {
+    await writeFile(join(group, file), value, { flag: "r+" }).catch((error: NodeJS.ErrnoException) => {
+      if (!(optional && error.code === "ENOENT")) throw error;
+    });
+  }
+}
+
+/** A group that still has processes or groups stays, for the next sweep. */
+async function removeGroup(path: string): Promise<void> {
+  await rmdir(path).catch((error: NodeJS.ErrnoException) => {
+    if (!["ENOENT", "EBUSY", "ENOTEMPTY"].includes(error.code ?? "")) throw error;
+  });
+}
+
+/** As the kernel writes a dev_t: 12 bits of a major number between 20 of a minor one (makedev(3)). */
+function deviceName(dev: number): string {
+  const value = BigInt(dev);
+  const major = ((value >> 8n) & 0xfffn) | ((value >> 32n) & ~0xfffn);
+  const minor = (value & 0xffn) | ((value >> 12n) & ~0xffn);
+  return `${major}:${minor & 0xffffffffn}`;
+}
+
+function unsupported(missing: readonly GroupControl[], operation: string, subject: string): SporeletError {
+  const names = { weight: "weight", cpus: "CPUs", memory: "memory", io: "I/O" } as const;
+  const what = missing.map((control) => names[control]).join(" and ");
+  const root = process.getuid?.() === 0;
+  return new SporeletError({
+    code: "unsupported",
+    operation,
+    subject,
+    reason: `this host cannot limit ${what}: ${root ? "no control group controller for it is mounted" : "this needs root"}`,
+    hint: root
+      ? "boot the host with systemd.unified_cgroup_hierarchy=1; see: sporectl doctor"
+      : "run spored as root",
+  });
+}
