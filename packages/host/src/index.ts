@@ -1,3 +1,5 @@
+export type { MachineLimits, MachineWeight } from "./cgroup/files.ts";
+export { type MachineGroups, machineGroups } from "./cgroup/groups.ts";
 export type { Check } from "./checks/check.ts";
 export { hostChecks } from "./checks/checks.ts";
 export { type HostCpu, hostCpu } from "./cpu.ts";
@@ -18,7 +20,8 @@ export {
   type FuseOptions,
   mountFuse,
 } from "./fuse/file-system.ts";
-export { hugePageFilter } from "./memory/huge-pages.ts";
+export { hugePageFilter, withoutHugePages } from "./memory/huge-pages.ts";
+export { type MemoryMerging, memoryMerging, withMergedMemory } from "./memory/merging.ts";
 export { privatePageRuns } from "./memory/pagemap.ts";
 export { type MemoryUse, memoryUse, readProcessMemory } from "./memory/process-memory.ts";
 export type { MappedRegion } from "./memory/runs.ts";

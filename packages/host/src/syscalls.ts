@@ -13,6 +13,7 @@ interface Libc {
   fallocate(fd: number, mode: number, offset: number, length: number): number;
   ioctl(fd: number, request: number, argument: Uint8Array): number;
   setns(fd: number, type: number): number;
+  prctl(option: number, a: number, b: number, c: number, d: number): number;
   socket(domain: number, type: number, protocol: number): number;
   mount(source: string, target: string, type: string, flags: number, data: string): number;
   umount2(target: string, flags: number): number;
@@ -38,6 +39,9 @@ function load(): { koffi: Koffi; libc: Libc } {
         fallocate: c.func("int fallocate(int fd, int mode, int64_t offset, int64_t length)"),
         ioctl: c.func("int ioctl(int fd, unsigned long request, void *argument)"),
         setns: c.func("int setns(int fd, int nstype)"),
+        prctl: c.func(
+          "int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d)",
+        ),
         socket: c.func("int socket(int domain, int type, int protocol)"),
         mount: c.func(
           "int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)",
@@ -130,6 +134,25 @@ export function inNetworkNamespace<T>(netns: number, home: number, action: () =>
       process.abort();
     }
   }
+}
+
+// include/uapi/linux/prctl.h
+const PR_SET_THP_DISABLE = 41;
+const PR_SET_MEMORY_MERGE = 67;
+
+/** prctl(2) PR_SET_MEMORY_MERGE: whether KSM may merge this process's memory, and its children's. Linux 6.4. */
+export function memoryMerge(on: boolean): void {
+  setForProcess(PR_SET_MEMORY_MERGE, on);
+}
+
+/** prctl(2) PR_SET_THP_DISABLE: whether this process, and its children, do without huge pages. Linux 3.15. */
+export function noHugePages(on: boolean): void {
+  setForProcess(PR_SET_THP_DISABLE, on);
+}
+
+function setForProcess(option: number, on: boolean): void {
+  const { koffi, libc } = load();
+  if (libc.prctl(option, on ? 1 : 0, 0, 0, 0) !== 0) throw systemError(koffi, "prctl");
 }
 
 /** Address of a buffer's memory, for structures that hold pointers. Valid while the buffer is referenced. */

@@ -103,6 +103,11 @@ export interface SlotSpec extends MachineFiles {
    * the file descriptors 3 and 4 that it was given.
    */
   launcher?: readonly string[];
+  /**
+   * Lets the kernel merge the VMM's pages with equal ones of other processes that ask for the same (KSM). Who
+   * sets this sees to it that those are of the same trust domain. Default: false.
+   */
+  mergeMemory?: boolean;
   shape: MachineShape;
   /** The frozen state: never written. */
   memory: string;

@@ -1,3 +1,18 @@
+import { noHugePages } from "../syscalls.ts";
+
+/**
+ * Runs what starts a child process, synchronously: the child gets no anonymous huge pages, over fork and execve,
+ * and this process goes on with its own.
+ */
+export function withoutHugePages<T>(action: () => T): T {
+  noHugePages(true);
+  try {
+    return action();
+  } finally {
+    noHugePages(false);
+  }
+}
+
 /** Of include/uapi/linux/audit.h, and the number of madvise(2), by what Node calls the architecture. */
 const architectures: Record<string, { audit: number; madvise: number }> = {
   x64: { audit: 0xc000003e, madvise: 28 },

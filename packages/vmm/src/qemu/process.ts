@@ -6,11 +6,12 @@ import { once } from "node:events";
 import { closeSync, openSync } from "node:fs";
 import type { Duplex } from "node:stream";
 import { SporeletError } from "@sporelet/errors";
-import { inNetworkNamespace } from "@sporelet/host";
+import { inNetworkNamespace, withMergedMemory, withoutHugePages } from "@sporelet/host";
+import type { SlotSpec } from "../contract.ts";
 import { type CommandLine, commandLine, inheritedFd, logsOf } from "./command-line.ts";
 
 /** A machine whose process is to be started; the parts that are not on its command line belong to a restore. */
-export type StartedMachine = CommandLine & { vmstate?: string; launcher?: readonly string[] };
+export type StartedMachine = CommandLine & Pick<Partial<SlotSpec>, "vmstate" | "launcher" | "mergeMemory">;
 
 /** How a process ended; unknown when it was not our child. */
 export interface ProcessEnd {
@@ -71,7 +72,11 @@ function spawnQemu(binary: string, machine: StartedMachine): ChildProcess {
         detached: true,
         stdio: ["ignore", log, log, "pipe", state],
       });
-    return machine.network?.kind === "tap" ? inNamespace(machine.network.netns, machine.id, run) : run();
+    const { network, id } = machine;
+    const here = () => (network?.kind === "tap" ? inNamespace(network.netns, id, run) : run());
+    const merged = () => (machine.mergeMemory ? withMergedMemory(here) : here());
+    // QEMU asks for huge pages for the code that it translates: a clone uses little of most of them (docs/vmm.md).
+    return machine.start.kind === "restore" ? withoutHugePages(merged) : merged();
   } catch (error) {
     throw SporeletError.from(error, { operation: "start QEMU for", subject: machine.id });
   } finally {
