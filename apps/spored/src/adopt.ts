@@ -2,11 +2,14 @@ import { readdir, readFile, rm } from "node:fs/promises";
 import path from "node:path";
 import { SporeletError } from "@sporelet/errors";
 import { createAgentLink } from "./agent-link.ts";
-import { dropEnvironment, environmentPath, watchEnd } from "./lifecycle.ts";
+import { watchIdle } from "./idle.ts";
+import { environmentOf, environmentPath, watchEnd } from "./lifecycle.ts";
 import { createMachine, type ManagedMachine } from "./machine.ts";
 import type { Node } from "./node.ts";
+import { removeOtherStates } from "./own-state.ts";
 import { publishPorts } from "./ports.ts";
 import { type MachineRecord, readRecord } from "./record.ts";
+import { connectionsOf } from "./wake.ts";
 
 /**
  * Takes over what an earlier spored left: machines that run go on and are reached again, those that ended
@@ -29,17 +32,35 @@ export async function adoptAll(node: Node): Promise<void> {
     node.log.warn("half-made machine removed", { id });
     await node.store.machines.remove(id);
   }
-  await sweepRuntimeDirectory(node, kept);
+  const suspended = [...node.machines].filter(({ record }) => record.state === "suspended");
+  await sweepRuntimeDirectory(node, kept, new Set(suspended.map(({ id }) => id)));
   await node.networks.sweep(
     [...node.machines].flatMap(({ live }) => (live === undefined ? [] : [live.network.record])),
   );
   await node.lazy.sweep();
   await node.store.sweep();
+  // Last: a connection wakes them, and what is woken would be swept.
+  await Promise.all(suspended.map((machine) => listenFor(node, machine)));
+}
+
+/** The ports of a suspended machine that connections wake. One that cannot be opened is told in its record. */
+async function listenFor(node: Node, machine: ManagedMachine): Promise<void> {
+  const { name, ports, wakeOnConnect } = machine.record;
+  if (!wakeOnConnect || ports.length === 0) return;
+  try {
+    const published = await publishPorts(ports, undefined, connectionsOf(node, machine));
+    machine.dormant = { ports: published, alive: node.activity.begin() };
+  } catch (error) {
+    node.log.error("ports not published again", error, { machine: name });
+    const { reason } = SporeletError.from(error, { operation: "publish the ports of", subject: name });
+    await machine.update({ failure: `connections do not wake it: ${reason}` });
+  }
 }
 
 async function adopt(node: Node, record: MachineRecord): Promise<void> {
   const machine = createMachine(record);
   node.machines.add(machine);
+  await removeOtherStates(record);
   if (record.state !== "running" && record.state !== "paused") return;
   try {
     const vm = record.process && (await node.vmm.attach(record.process));
@@ -53,12 +74,13 @@ async function adopt(node: Node, record: MachineRecord): Promise<void> {
     // a pause and its record.
     await (record.state === "running" ? vm.unpause() : vm.pause());
     const network = await node.networks.adopt(record.network);
-    const ports = await publishPorts(record.ports, network.record).catch((error) => {
+    const onConnection = connectionsOf(node, machine);
+    const ports = await publishPorts(record.ports, network.record, onConnection).catch((error) => {
       // The machine is worth more than its ports.
       node.log.error("ports not published again", error, { machine: record.name });
-      return { ports: [], close: async () => {} };
+      return publishPorts([], network.record);
     });
-    const env = await readEnvironment(node, record.id);
+    const env = await environmentOf(node, record.id);
     const agent = createAgentLink({
       machine: vm,
       name: record.name,
@@ -67,6 +89,7 @@ async function adopt(node: Node, record: MachineRecord): Promise<void> {
     });
     machine.live = { vm, agent, network, ports, alive: node.activity.begin() };
     watchEnd(node, machine);
+    watchIdle(node, machine);
     if (ports.ports.length !== record.ports.length) await machine.update({ ports: ports.ports });
     // Its clock, and whether its agent is there, in the background: the next call meets the same error.
     if (record.state === "running") agent.refresh();
@@ -122,21 +145,19 @@ function idAfter(directory: string, command: string): string | undefined {
   return at < 0 ? undefined : /^[0-9a-f-]+/.exec(command.slice(at + directory.length))?.[0];
 }
 
-/** Sockets and environments of machines that are no more, those in which something was built included. */
-async function sweepRuntimeDirectory(node: Node, kept: ReadonlySet<string>): Promise<void> {
+/**
+ * Sockets and environments of machines that are no more, those in which something was built included. Suspended
+ * machines have an environment and no sockets.
+ */
+async function sweepRuntimeDirectory(
+  node: Node,
+  kept: ReadonlySet<string>,
+  suspended: ReadonlySet<string>,
+): Promise<void> {
   for (const name of await readdir(node.runtimeDirectory)) {
     const [id = ""] = name.split(".");
     if (!/^([0-9a-f]{12}|build-[0-9a-f]{8})$/.test(id) || kept.has(id)) continue;
+    if (suspended.has(id) && name === path.basename(environmentPath(node, id))) continue;
     await rm(path.join(node.runtimeDirectory, name), { recursive: true, force: true });
-  }
-}
-
-async function readEnvironment(node: Node, id: string): Promise<Record<string, string>> {
-  try {
-    return JSON.parse(await readFile(environmentPath(node, id), "utf8"));
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return {};
-    await dropEnvironment(node, id);
-    return {};
   }
 }

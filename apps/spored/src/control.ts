@@ -33,7 +33,8 @@ export async function unpause(node: Node, reference: string): Promise<api.Machin
 export async function stop(node: Node, request: api.StopRequest, signal: AbortSignal): Promise<api.Machine> {
   const machine = node.machines.find(request.machine, "stop");
   await machine.exclusive(async () => {
-    if (machine.live === undefined) return;
+    // The state of one that is suspended goes with it.
+    if (machine.live === undefined && machine.record.state !== "suspended") return;
     if (request.timeoutMs > 0 && machine.record.state === "running") {
       await orderlyEnd(node, machine, request.timeoutMs, signal);
     }
@@ -75,7 +76,8 @@ export async function remove(node: Node, request: api.RemoveMachineRequest): Pro
   const machine = node.machines.find(request.machine, "remove");
   await machine.exclusive(async () => {
     const { state } = machine.record;
-    if (state === "starting" || (machine.live !== undefined && !request.force)) {
+    const alive = machine.live !== undefined || state === "suspended";
+    if (state === "starting" || (alive && !request.force)) {
       throw new SporeletError({
         code: "failed_precondition",
         operation: "remove",

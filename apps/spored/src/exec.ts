@@ -3,8 +3,9 @@ import type { HandlerContext } from "@connectrpc/connect";
 import { agent, node as api, fromConnectError } from "@sporelet/api";
 import { SporeletError } from "@sporelet/errors";
 import { frozenMeanwhile } from "./agent-link.ts";
-import { type ManagedMachine, requireState } from "./machine.ts";
+import type { ManagedMachine } from "./machine.ts";
 import type { Node } from "./node.ts";
+import { awake } from "./wake.ts";
 
 /** Exec: the agent's own Exec, with the machine looked up from the first request. */
 export async function* exec(
@@ -19,7 +20,8 @@ export async function* exec(
   const { machine: reference, ...rest } = start.value;
   if (rest.argv.length === 0) throw invalid("no command is given");
   const machine = node.machines.find(reference, "run a command in");
-  const { agent: link } = requireState(machine, "run a command in", ["running"]);
+  using _busy = machine.idleness?.begin();
+  const { agent: link } = await awake(node, machine, "run a command in", context.signal);
   using lease = await link.lease(context.signal);
   const { argv, env, workingDirectory, user, tty, size } = rest;
   const agentStart = create(agent.ExecStartSchema, {

@@ -3,8 +3,8 @@ import type { HandlerContext } from "@connectrpc/connect";
 import { agent, node as api, fromConnectError } from "@sporelet/api";
 import { SporeletError } from "@sporelet/errors";
 import { frozenMeanwhile } from "./agent-link.ts";
-import { requireState } from "./machine.ts";
 import type { Node } from "./node.ts";
+import { awake } from "./wake.ts";
 
 const fileTypeMask = 0o170000;
 const directoryType = 0o040000;
@@ -17,7 +17,8 @@ export async function* readTar(
 ): AsyncGenerator<api.Chunk> {
   const operation = "copy from";
   const machine = node.machines.find(request.machine, operation);
-  const { agent: link } = requireState(machine, operation, ["running"]);
+  using _busy = machine.idleness?.begin();
+  const { agent: link } = await awake(node, machine, operation, context.signal);
   using lease = await link.lease(context.signal);
   try {
     for await (const { data } of lease.client.readTar({ path: request.path }, { signal: context.signal })) {
@@ -45,7 +46,8 @@ export async function writeTar(
   }
   const { machine: reference, directory } = start.value;
   const machine = node.machines.find(reference, operation);
-  const { agent: link } = requireState(machine, operation, ["running"]);
+  using _busy = machine.idleness?.begin();
+  const { agent: link } = await awake(node, machine, operation, context.signal);
   using lease = await link.lease(context.signal);
   try {
     await lease.client.writeTar(tarToAgent(directory, iterator), { signal: context.signal });
@@ -77,7 +79,8 @@ export async function statFile(
 ): Promise<{ exists: boolean; directory?: boolean; size?: bigint }> {
   const operation = "look for";
   const machine = node.machines.find(request.machine, operation);
-  const { agent: link } = requireState(machine, operation, ["running"]);
+  using _busy = machine.idleness?.begin();
+  const { agent: link } = await awake(node, machine, operation, context.signal);
   using lease = await link.lease(context.signal);
   try {
     const options = { signal: context.signal };

@@ -7,6 +7,7 @@ import { differingPages, type PageRun } from "@sporelet/page-image";
 import type {
   ChangedPages,
   Lease,
+  SnapshotConfig,
   SnapshotDescription,
   SnapshotDraft,
   StoredSnapshot,
@@ -15,6 +16,7 @@ import { type MemoryCapture, prepareCapture, stateOrigin } from "@sporelet/vmm";
 import { shapeOfMachine } from "./host-shape.ts";
 import { type LiveParts, type ManagedMachine, requireState } from "./machine.ts";
 import type { Node } from "./node.ts";
+import { ownConfig } from "./own-state.ts";
 import { requireRoomFor } from "./room.ts";
 import { together, unlessAborted } from "./together.ts";
 
@@ -75,7 +77,8 @@ export async function freezeMachine(
     parent.files.disk === undefined ? undefined : differingPages(into("disk"), parent.files.disk, { signal }),
   ]);
   const changed: ChangedPages = {
-    ...(memory.changed && { memory: pageRuns(memory.changed) }),
+    // Of a woken machine that says what changed since; how that differs from the parent is found out.
+    ...(memory.changed && machine.record.ownState === undefined && { memory: pageRuns(memory.changed) }),
     ...(disk && { disk }),
   };
   const description = { ...(await describe(node, machine, parent)), pauseMs, changed };
@@ -86,12 +89,13 @@ export async function freezeMachine(
 }
 
 /** What a machine is compared with has to be there as a whole, if it was started while that was being fetched. */
-async function arrived(
+export async function arrived(
   node: Node,
   machine: ManagedMachine,
-  { operation, signal }: FreezeOptions,
+  { operation, signal }: Pick<FreezeOptions, "operation" | "signal">,
+  states: readonly ("running" | "paused")[] = ["running"],
 ): Promise<void> {
-  const live = requireState(machine, operation, ["running"]);
+  const live = requireState(machine, operation, states);
   try {
     await node.lazy.settled(machine, AbortSignal.any([signal, machine.gone.signal]));
   } catch (error) {
@@ -124,7 +128,7 @@ async function takeState(
     if (source !== undefined) await cloneFile(source, into(file), { signal });
   };
   const [capture] = await together([
-    prepareCapture({ machine: live.vm, target: into("memory"), base: parent.files.memory, signal }),
+    prepareCapture({ machine: live.vm, target: into("memory"), base: baseOf(machine, parent), signal }),
     inherit("kernel"),
     inherit("initramfs"),
     inherit("workingset"),
@@ -133,7 +137,7 @@ async function takeState(
   // A disk that is full would stop the guest too, as soon as it writes.
   await requireRoomFor(draft.directory, capture.expectedBytes, { operation, subject: machine.name });
   const pauseMs = await live.agent.whileParked(
-    (client) => quiesce(client, machine, parent.config.hookTimeoutMs, signal),
+    (client) => quiesce(client, machine, { hookTimeoutMs: parent.config.hookTimeoutMs, trim: true }, signal),
     () => inPause(machine, live, draft, capture, signal),
     signal,
   );
@@ -170,15 +174,16 @@ async function writeBack(file: string): Promise<void> {
   await handle.datasync();
 }
 
-async function quiesce(
+/** Has a guest run its hooks and forget what is not to be frozen. */
+export async function quiesce(
   client: AgentClient,
   machine: ManagedMachine,
-  hookTimeoutMs: number | undefined,
+  { hookTimeoutMs, trim }: { hookTimeoutMs?: number | undefined; trim: boolean },
   signal: AbortSignal,
 ): Promise<void> {
   const limit = AbortSignal.any([signal, AbortSignal.timeout(quiesceTimeoutMs)]);
   // Caches stay: what is hot in this machine is to be hot in its clones.
-  const request = { hookTimeoutMs: hookTimeoutMs ?? 0, dropCaches: false, trim: true };
+  const request = { hookTimeoutMs: hookTimeoutMs ?? 0, dropCaches: false, trim };
   const context = { operation: "quiesce", subject: machine.name };
   const reply = await client.quiesce(request, { signal: limit }).catch((error) => {
     throw fromConnectError(error, context);
@@ -195,11 +200,7 @@ async function describe(
   { config, digest }: StoredSnapshot,
 ): Promise<SnapshotDescription> {
   const { kernel, initramfs, workingset } = config.files;
-  // The process that wrote the state of a clone is of the version that its snapshot names.
-  const vmm =
-    machine.record.origin === "resume"
-      ? config.vmm
-      : await stateOrigin(await node.probes.get(), machine.record.accelerator);
+  const vmm = await writerOf(node, machine, config);
   return {
     layer: Math.max(2, config.layer + 1),
     parent: digest,
@@ -218,8 +219,28 @@ async function describe(
   };
 }
 
+/** What a machine's state is tied to: the process that writes that of a clone is of the version that it resumed. */
+export async function writerOf(
+  node: Node,
+  { record }: ManagedMachine,
+  config: SnapshotConfig,
+): Promise<SnapshotConfig["vmm"]> {
+  const own = await ownConfig(record);
+  if (own !== undefined) return own.vmm;
+  if (record.origin === "resume") return config.vmm;
+  return await stateOrigin(await node.probes.get(), record.accelerator);
+}
+
+/**
+ * The file that a machine's memory was mapped from, if that is not the very file that its VMM has: one that was
+ * started while its snapshot was fetched has a file of another file system.
+ */
+export function baseOf({ record }: ManagedMachine, parent: StoredSnapshot): string | undefined {
+  return record.ownState === undefined ? parent.files.memory : undefined;
+}
+
 /** The snapshot that a machine comes from: its shape and kernel are those of the new one. */
-async function parentOf(
+export async function parentOf(
   node: Node,
   { name, record }: ManagedMachine,
   operation: string,
@@ -239,7 +260,7 @@ async function parentOf(
 }
 
 /** A machine that ended meanwhile explains more than the first thing that failed because of it. */
-async function stoppedOr(
+export async function stoppedOr(
   error: unknown,
   { name, gone }: ManagedMachine,
   { vm }: LiveParts,

@@ -1,8 +1,9 @@
-import { rm } from "node:fs/promises";
+import { readFile, rm } from "node:fs/promises";
 import path from "node:path";
 import type { MachineEnd } from "@sporelet/vmm";
 import type { ManagedMachine } from "./machine.ts";
 import type { Node } from "./node.ts";
+import { removeOtherStates } from "./own-state.ts";
 import type { MachineRecord, MachineState } from "./record.ts";
 
 /** Follows a machine that now lives: when it ends by itself its record says why, or it goes with `--rm`. */
@@ -44,10 +45,12 @@ export async function retire(
 ): Promise<void> {
   await release(node, machine);
   if (machine.record.remove) return await forget(node, machine);
-  const gone: Partial<MachineRecord> = { process: undefined, ports: [], network: { kind: "none" } };
-  await machine.update({ ...gone, ...outcome }).catch((error) => {
-    node.log.error("record not written", error, { machine: machine.name });
-  });
+  const gone: Partial<MachineRecord> = {
+    ...{ process: undefined, ports: [], network: { kind: "none" }, ownState: undefined },
+  };
+  const tell = (error: unknown) => node.log.error("record not written", error, { machine: machine.name });
+  await machine.update({ ...gone, ...outcome }).catch(tell);
+  await removeOtherStates(machine.record).catch(tell);
   machine.stopped.abort();
 }
 
@@ -57,12 +60,23 @@ export async function destroy(node: Node, machine: ManagedMachine): Promise<void
   await forget(node, machine);
 }
 
-/** Each step is taken even when one before it failed: what cannot be freed must not keep the rest. */
-async function release(node: Node, machine: ManagedMachine): Promise<void> {
+/**
+ * Ends a machine's process and frees all that it had while it lived. Each step is taken even when one before it
+ * failed: what cannot be freed must not keep the rest.
+ *
+ * @param options.dormant it is suspended: its environment stays, and its ports are no longer its process's.
+ *   Default: false
+ */
+export async function release(
+  node: Node,
+  machine: ManagedMachine,
+  { dormant = false }: { dormant?: boolean } = {},
+): Promise<void> {
   machine.ending = true;
   const { live } = machine;
   machine.live = undefined;
   machine.gone.abort();
+  machine.idleness?.unwatch();
   const attempt = async (what: string, task: () => Promise<unknown>) => {
     try {
       await task();
@@ -72,11 +86,18 @@ async function release(node: Node, machine: ManagedMachine): Promise<void> {
   };
   if (live !== undefined) {
     live.agent.close();
-    await attempt("ports not closed", () => live.ports.close());
+    if (!dormant) await attempt("ports not closed", () => live.ports.close());
     await attempt("VMM not stopped", () => live.vm.stop());
     await attempt("network not released", () => live.network.release());
     await attempt("lazy disk not removed", () => node.lazy.released(machine));
     live.alive[Symbol.dispose]();
+  }
+  if (dormant) return;
+  const waiting = machine.dormant;
+  machine.dormant = undefined;
+  if (waiting !== undefined) {
+    await attempt("ports not closed", () => waiting.ports.close());
+    waiting.alive[Symbol.dispose]();
   }
   await attempt("environment not removed", () => dropEnvironment(node, machine.id));
 }
@@ -94,6 +115,20 @@ async function forget(node: Node, machine: ManagedMachine): Promise<void> {
 /** Where the environment given to a machine is kept: in memory (/run is a tmpfs), for this user alone. */
 export function environmentPath(node: Pick<Node, "runtimeDirectory">, id: string): string {
   return path.join(node.runtimeDirectory, `${id}.env`);
+}
+
+/** The environment that was kept of a machine; empty when it has none, or it is lost. */
+export async function environmentOf(
+  node: Pick<Node, "runtimeDirectory">,
+  id: string,
+): Promise<Record<string, string>> {
+  try {
+    return JSON.parse(await readFile(environmentPath(node, id), "utf8"));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return {};
+    await dropEnvironment(node, id);
+    return {};
+  }
 }
 
 export async function dropEnvironment(node: Pick<Node, "runtimeDirectory">, id: string): Promise<void> {

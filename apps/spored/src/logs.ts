@@ -16,6 +16,7 @@ export async function* logs(
   context: HandlerContext,
 ): AsyncGenerator<api.Chunk> {
   const machine = node.machines.find(request.machine, operation);
+  using _busy = request.follow ? machine.idleness?.begin() : undefined;
   for await (const data of source(node, machine, request, context.signal)) {
     yield create(api.ChunkSchema, { data });
   }

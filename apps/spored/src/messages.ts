@@ -31,6 +31,8 @@ export function machineMessage(record: MachineRecord): api.Machine {
     generationId: identity.generationId,
     failure: record.failure ?? "",
     remove: record.remove,
+    wakeOnConnect: record.wakeOnConnect ?? false,
+    idleSuspendMs: record.idleSuspendMs ?? 0,
     ...(timings && { timings }),
   });
 }

@@ -1,5 +1,11 @@
 import { SporeletError } from "@sporelet/errors";
-import { guestNetwork, publishPort, requireFreePort } from "@sporelet/host";
+import {
+  guestNetwork,
+  type PortTarget,
+  type PublishedPort,
+  publishPort,
+  requireFreePort,
+} from "@sporelet/host";
 import type { NetworkRecord, PortRecord } from "./record.ts";
 import { together } from "./together.ts";
 
@@ -7,6 +13,16 @@ import { together } from "./together.ts";
 export interface PublishedPorts {
   /** As asked for, with the host ports that were chosen. */
   ports: PortRecord[];
+  /** How many connections wait for the machine. */
+  readonly held: number;
+  /** From now on connections wait. */
+  hold(): void;
+  /** From now on they go to the machine, those that wait first. */
+  point(network: NetworkRecord): void;
+  /** Ends the connections that the machine had: it is gone. */
+  cut(): void;
+  /** Resets those that wait. */
+  refuse(): void;
   close(): Promise<void>;
 }
 
@@ -69,22 +85,52 @@ export async function requireFreePorts(ports: readonly PortRecord[], count: numb
 
 /**
  * Publishes all ports of a machine, or none. In user mode the VMM has published them already.
+ *
+ * @param network undefined for a machine that does not run: connections wait until `point`
+ * @param onConnection told of each connection; what it returns is disposed of when that is over
  * @throws SporeletError `already_exists` when a port is in use
  */
 export async function publishPorts(
   ports: readonly PortRecord[],
-  network: NetworkRecord,
+  network: NetworkRecord | undefined,
+  onConnection?: () => Disposable | undefined,
 ): Promise<PublishedPorts> {
-  if (network.kind === "user") {
-    const chosen = network.forwards.map(({ hostAddress, hostPort, guestPort }) => ({
-      hostAddress,
-      host: hostPort,
-      guest: guestPort,
-    }));
-    return { ports: chosen, close: async () => {} };
+  if (network?.kind === "user") {
+    return unmovable(
+      network.forwards.map(({ hostAddress, hostPort, guestPort }) => ({
+        ...{ hostAddress, host: hostPort, guest: guestPort },
+      })),
+    );
   }
-  if (network.kind === "none") {
-    if (ports.length === 0) return { ports: [], close: async () => {} };
+  if (ports.length === 0) return unmovable([]);
+  const targetOf = (guest: number) => network && targetIn(network, guest);
+  await using undo = new AsyncDisposableStack();
+  const published = await together(
+    ports.map(async ({ hostAddress, host, guest }) => {
+      const port = await publishPort({ hostAddress, hostPort: host, target: targetOf(guest), onConnection });
+      undo.defer(() => port.close());
+      return { port, record: { hostAddress, host: port.hostPort, guest } };
+    }),
+  );
+  const opened = undo.move();
+  const each = (action: (port: PublishedPort, guest: number) => void) => {
+    for (const { port, record } of published) action(port, record.guest);
+  };
+  return {
+    ports: published.map(({ record }) => record),
+    get held() {
+      return published.reduce((sum, { port }) => sum + port.held, 0);
+    },
+    hold: () => each((port) => port.hold()),
+    point: (next) => each((port, guest) => port.point(targetIn(next, guest))),
+    cut: () => each((port) => port.cut()),
+    refuse: () => each((port) => port.refuse()),
+    close: () => opened.disposeAsync(),
+  };
+}
+
+function targetIn(network: NetworkRecord, port: number): PortTarget {
+  if (network.kind !== "netns") {
     throw new SporeletError({
       code: "failed_precondition",
       operation: "publish ports",
@@ -92,15 +138,14 @@ export async function publishPorts(
     });
   }
   const address = guestNetwork.address.slice(0, guestNetwork.address.indexOf("/"));
-  await using undo = new AsyncDisposableStack();
-  const published = await together(
-    ports.map(async ({ hostAddress, host, guest }) => {
-      const target = { netns: network.netns, address, port: guest };
-      const port = await publishPort({ hostAddress, hostPort: host, target });
-      undo.defer(() => port.close());
-      return { hostAddress, host: port.hostPort, guest };
-    }),
-  );
-  const opened = undo.move();
-  return { ports: [...published], close: () => opened.disposeAsync() };
+  return { netns: network.netns, address, port };
+}
+
+/** Ports that are somebody else's, or none. */
+function unmovable(ports: PortRecord[]): PublishedPorts {
+  const nothing = () => {};
+  return {
+    ...{ ports, held: 0, hold: nothing, point: nothing, cut: nothing, refuse: nothing },
+    close: async () => {},
+  };
 }

@@ -76,7 +76,7 @@ async function factsOf(machine: ManagedMachine) {
 }
 
 /** User and system time of a process (fields 14 and 15 of /proc/PID/stat); 0 when it is gone. */
-async function cpuTimeMs(pid: number): Promise<number> {
+export async function cpuTimeMs(pid: number): Promise<number> {
   const stat = await readFile(`/proc/${pid}/stat`, "latin1").catch(() => "");
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   return ((Number(fields[11] ?? 0) + Number(fields[12] ?? 0)) * 1000) / ticksPerSecond;

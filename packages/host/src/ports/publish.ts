@@ -3,24 +3,43 @@ import { SporeletError } from "@sporelet/errors";
 import { type NetnsHandle, openNetns } from "../network/netns.ts";
 import { listenerOf } from "./listener.ts";
 
+/** Where the connections of a published port go. */
+export interface PortTarget {
+  /** Path of the network namespace in which the address is. Default: this process's own. */
+  netns?: string | undefined;
+  /** An IP address: names are not looked up. */
+  address: string;
+  port: number;
+}
+
 export interface PublishOptions {
   /** An IP address of this host. */
   hostAddress: string;
   /** 0 lets the kernel choose one. */
   hostPort: number;
-  target: {
-    /** Path of the network namespace in which the address is. Default: this process's own. */
-    netns?: string | undefined;
-    /** An IP address: names are not looked up. */
-    address: string;
-    port: number;
-  };
+  /** Default: nowhere yet; connections are held until there is one. */
+  target?: PortTarget | undefined;
   /** How long a guest has to take a connection, which it does not while it is paused. Default: 30,000. */
   connectTimeoutMs?: number | undefined;
+  /** Told of each connection as it comes, held or not; what it returns is disposed of when that is over. */
+  onConnection?: (() => Disposable | undefined) | undefined;
 }
 
 export interface PublishedPort extends AsyncDisposable {
   hostPort: number;
+  /** How many connections wait for a target. */
+  readonly held: number;
+  /**
+   * From now on connections go there, those that are held first.
+   * @throws SporeletError `not_found` when there is no such namespace
+   */
+  point(target: PortTarget): void;
+  /** From now on connections are held: accepted, and not read from. Those that were passed on go on. */
+  hold(): void;
+  /** Ends the connections that were passed on: their guest is gone. Those that are held stay. */
+  cut(): void;
+  /** Resets the connections that are held: there will be no target for them. */
+  refuse(): void;
   /** Ends the connections too. */
   close(): Promise<void>;
 }
@@ -38,44 +57,86 @@ export interface PublishedPort extends AsyncDisposable {
  *   this host's; `not_found` when there is no such namespace.
  */
 export async function publishPort(options: PublishOptions): Promise<PublishedPort> {
-  const { hostAddress, hostPort, target, connectTimeoutMs = 30_000 } = options;
-  if (isIP(target.address) === 0) throw new TypeError(`not an IP address: ${target.address}`);
-  await using cleanup = new AsyncDisposableStack();
-  const netns = target.netns === undefined ? undefined : cleanup.use(openNetns(target.netns));
-
-  const sockets = new Set<Socket>();
+  const { hostAddress, hostPort, target, connectTimeoutMs = 30_000, onConnection } = options;
+  const held = new Set<Socket>();
+  const passedOn = new Set<Socket>();
+  let current: OpenTarget | undefined;
   const track = (socket: Socket) => {
-    sockets.add(socket);
-    socket.once("close", () => sockets.delete(socket));
+    passedOn.add(socket);
+    socket.once("close", () => passedOn.delete(socket));
   };
-  // Half-open: the end of one direction is passed on as such. Paused: nothing is read before there is a guest.
-  const server = createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true }, (client) => {
+  const passOn = (client: Socket, { netns, address, port }: OpenTarget) => {
     track(client);
     try {
-      const guest = connectGuest(netns, target.address, target.port);
+      const guest = connectGuest(netns, address, port);
       track(guest);
       join(client, guest, connectTimeoutMs);
     } catch {
       // No descriptors left, or the namespace was taken down: the same to the client as a refusal.
-      client.on("error", () => {});
       client.resetAndDestroy();
     }
+  };
+  // Half-open: the end of one direction is passed on as such. Paused: nothing is read before there is a guest.
+  const server = createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true }, (client) => {
+    client.on("error", () => {}); // "close" follows.
+    if (current === undefined) held.add(client);
+    const watching = onConnection?.();
+    client.once("close", () => {
+      held.delete(client);
+      watching?.[Symbol.dispose]();
+    });
+    if (current !== undefined) passOn(client, current);
   });
+  const aim = (next: OpenTarget | undefined) => {
+    current?.netns?.[Symbol.dispose]();
+    current = next;
+  };
+
+  await using cleanup = new AsyncDisposableStack();
+  cleanup.defer(() => aim(undefined));
+  if (target !== undefined) aim(openTarget(target));
   await listen(server, hostAddress, hostPort);
   cleanup.defer(async () => {
     const closed = new Promise((resolve) => server.close(resolve));
-    for (const socket of sockets) socket.destroy();
+    for (const socket of [...passedOn, ...held]) socket.destroy();
     await closed;
   });
-
   const address = server.address();
   const owned = cleanup.move();
   const close = () => owned.disposeAsync();
   return {
     hostPort: typeof address === "object" && address !== null ? address.port : hostPort,
+    get held() {
+      return held.size;
+    },
+    point(next) {
+      const opened = openTarget(next);
+      aim(opened);
+      const waiting = [...held];
+      held.clear();
+      for (const client of waiting) passOn(client, opened);
+    },
+    hold: () => aim(undefined),
+    cut() {
+      for (const socket of passedOn) socket.destroy();
+    },
+    refuse() {
+      for (const client of held) client.resetAndDestroy();
+    },
     close,
     [Symbol.asyncDispose]: close,
   };
+}
+
+interface OpenTarget {
+  netns: NetnsHandle | undefined;
+  address: string;
+  port: number;
+}
+
+function openTarget({ netns, address, port }: PortTarget): OpenTarget {
+  if (isIP(address) === 0) throw new TypeError(`not an IP address: ${address}`);
+  return { netns: netns === undefined ? undefined : openNetns(netns), address, port };
 }
 
 /**

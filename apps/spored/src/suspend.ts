@@ -1,0 +1,174 @@
+import { link, rm, writeFile } from "node:fs/promises";
+import path from "node:path";
+import type { node as api } from "@sporelet/api";
+import { syncPath } from "@sporelet/host";
+import type { SnapshotConfig } from "@sporelet/store";
+import { type MemoryCapture, prepareCapture } from "@sporelet/vmm";
+import { arrived, baseOf, parentOf, quiesce, stoppedOr, writerOf } from "./freeze.ts";
+import { shapeOfMachine } from "./host-shape.ts";
+import { environmentOf, release } from "./lifecycle.ts";
+import { type LiveParts, type ManagedMachine, requireState } from "./machine.ts";
+import { machineMessage } from "./messages.ts";
+import type { Node } from "./node.ts";
+import { makeOwnState, ownConfig, removeOtherStates } from "./own-state.ts";
+import { requireRoomFor } from "./room.ts";
+import { together } from "./together.ts";
+
+const operation = "suspend";
+
+/** Suspend: one that is suspended already is fine. */
+export async function suspend(node: Node, reference: string, caller: AbortSignal): Promise<api.Machine> {
+  const machine = node.machines.find(reference, operation);
+  const signal = AbortSignal.any([caller, node.shutdown]);
+  if (machine.record.state !== "suspended") await suspendMachine(node, machine, { signal });
+  return machineMessage(machine.record);
+}
+
+/**
+ * Turns a machine that runs, or is paused, into files of its own that cost neither memory nor a process.
+ *
+ * Until its record says `suspended` the machine goes on when something fails, and a spored that finds it takes it
+ * over as it was; from then on its process is only what is left to be ended. What is not known by then to be on the
+ * disk is synced before that, so that the end of the process never is the end of the machine.
+ *
+ * @param options.unless asked when the machine's turn has come: true calls it off
+ * @throws SporeletError `failed_precondition` when it does not run or stops meanwhile; `guest_failed` for a hook;
+ *   `resource_exhausted`. The machine goes on, and nothing is left.
+ */
+export async function suspendMachine(
+  node: Node,
+  machine: ManagedMachine,
+  { signal: outer, unless }: { signal: AbortSignal; unless?: () => boolean },
+): Promise<void> {
+  const begunAt = performance.now();
+  const states = ["running", "paused"] as const;
+  await arrived(node, machine, { operation, signal: outer }, states);
+  await machine.exclusive(async () => {
+    if (machine.record.state === "suspended" || unless?.()) return;
+    const live = requireState(machine, operation, states);
+    const signal = AbortSignal.any([outer, machine.gone.signal]);
+    const { wakeOnConnect } = machine.record;
+    // From here on nobody is sent to a guest that is about to stand still.
+    if (wakeOnConnect) live.ports.hold();
+    try {
+      await freezeForGood(node, machine, live, signal);
+    } catch (error) {
+      if (wakeOnConnect && machine.live === live) live.ports.point(live.network.record);
+      throw await stoppedOr(error, machine, live, operation);
+    }
+    await putAway(node, machine, live);
+    const tookMs = performance.now() - begunAt;
+    node.log.info("machine suspended", { machine: machine.name, id: machine.id, tookMs });
+  });
+}
+
+/** When this returns the machine's record says that it is suspended; when it throws the machine goes on. */
+async function freezeForGood(
+  node: Node,
+  machine: ManagedMachine,
+  live: LiveParts,
+  signal: AbortSignal,
+): Promise<void> {
+  const { record } = machine;
+  await using undo = new AsyncDisposableStack();
+  const base = record.ownState === undefined ? await parentOf(node, machine, operation) : undefined;
+  const own = base?.config ?? (await ownConfig(record));
+  if (own === undefined) throw new Error("no config");
+  const config = {
+    ...own,
+    vmm: await writerOf(node, machine, own),
+    shape: shapeOfMachine(own.shape, record),
+  };
+  const variables = Object.keys(await environmentOf(node, record.id));
+  const name = await makeOwnState(record);
+  const directory = path.join(record.directory, name);
+  undo.defer(() => rm(directory, { recursive: true, force: true }));
+  const target = path.join(directory, "memory");
+  const memory = base && baseOf(machine, base);
+  const capture = undo.use(
+    await prepareCapture({ machine: live.vm, target, base: memory, last: true, signal }),
+  );
+  await requireRoomFor(directory, capture.expectedBytes, { operation, subject: machine.name });
+  const wasPaused = record.state === "paused";
+  if (wasPaused) await live.vm.unpause();
+  try {
+    await live.agent.whileParked(
+      (client) =>
+        // What the disk does not need is its own affair: it stays where it is.
+        quiesce(client, machine, { hookTimeoutMs: config.hookTimeoutMs, trim: false }, signal),
+      () => standStill(machine, live, { name, directory, capture, config, variables, signal }),
+      signal,
+    );
+  } catch (error) {
+    if (wasPaused && machine.live === live) await live.vm.pause().catch(() => {});
+    throw error;
+  }
+  undo.move();
+}
+
+interface Standing {
+  /** Of the new state's directory, and its path. */
+  name: string;
+  directory: string;
+  capture: MemoryCapture;
+  config: SnapshotConfig;
+  variables: string[];
+  signal: AbortSignal;
+}
+
+/** The guest does not run again after this, unless something fails. */
+async function standStill(
+  machine: ManagedMachine,
+  live: LiveParts,
+  { name, directory, capture, config, variables, signal }: Standing,
+): Promise<void> {
+  const into = (file: string) => path.join(directory, file);
+  try {
+    await live.vm.pause();
+    await live.vm.saveState(into("vmstate"), signal);
+    await capture.take(signal);
+    await capture.complete(signal);
+    const files = ["memory", "vmstate", "config.json"];
+    if (machine.record.diskBytes > 0) {
+      await link(path.join(machine.record.directory, "disk"), into("disk"));
+      files.push("disk");
+    }
+    await writeFile(into("config.json"), JSON.stringify(config), { mode: 0o400 });
+    await together(files.map((file) => syncPath(into(file))));
+    await syncPath(directory);
+    signal.throwIfAborted();
+    await machine.commit({
+      ...{ state: "suspended", ownState: name, variables },
+      ...{ process: undefined, network: { kind: "none" } },
+    });
+  } catch (error) {
+    // Should only the last step of writing its record have failed, that is to be undone on the disk too.
+    await machine.update({}).catch(() => {});
+    await live.vm.unpause().catch(() => {}); // It has ended: that says more.
+    throw error;
+  }
+  // Nobody is to look for the agent again.
+  live.agent.close();
+}
+
+/** Ends the process of a machine that is suspended, and removes what it does not need. */
+async function putAway(node: Node, machine: ManagedMachine, live: LiveParts): Promise<void> {
+  const { record } = machine;
+  if (record.wakeOnConnect) machine.dormant = { ports: live.ports, alive: node.activity.begin() };
+  else
+    await live.ports
+      .close()
+      .catch((error) => node.log.error("ports not closed", error, { machine: machine.name }));
+  await release(node, machine, { dormant: true });
+  machine.dormant?.ports.cut();
+  await removeRunFiles(record).catch((error) => {
+    node.log.error("files of a suspended machine not removed", error, { machine: machine.name });
+  });
+  machine.stopped.abort();
+}
+
+/** What only a running machine has: its disk is in its state, and so is the memory that it was booted with. */
+export async function removeRunFiles(record: ManagedMachine["record"]): Promise<void> {
+  await removeOtherStates(record);
+  await together(["disk", "memory"].map((file) => rm(path.join(record.directory, file), { force: true })));
+}
