@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -21,6 +22,8 @@ type prepared struct {
 	files map[string]*preparedFile
 	// hooks of after-resume.d.
 	hooks []string
+	// next is what the next generation ends with.
+	next *generationEnd
 }
 
 // preparedFile is a file that is open for writing, with what it holds.
@@ -63,6 +66,11 @@ func (g *Guest) prepare() error {
 			g.prepared.files[path] = &preparedFile{fd, content}
 		}
 	}
+	next, err := newGenerationEnd(g.nextPlace())
+	if err != nil {
+		return err
+	}
+	g.prepared.next = next
 	return g.Kernel.Prepare()
 }
 
@@ -72,6 +80,9 @@ func (g *Guest) Release() {
 	if g.prepared != nil {
 		for _, file := range g.prepared.files {
 			_ = unix.Close(file.fd)
+		}
+		if g.prepared.next != nil {
+			g.prepared.next.close()
 		}
 		g.prepared = nil
 	}
@@ -117,6 +128,27 @@ func (g *Guest) write(path string, data []byte, mode os.FileMode) error {
 		return err
 	}
 	return os.Rename(temporary, path)
+}
+
+// writeInPlace is write for a file that programs may have open; it is not made anew.
+func (g *Guest) writeInPlace(path string, data []byte, mode os.FileMode) error {
+	if file := g.file(path); file != nil {
+		return file.write(path, data)
+	}
+	path = g.Root + path
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, mode)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	content, err := io.ReadAll(file)
+	if err != nil {
+		return err
+	}
+	return (&preparedFile{int(file.Fd()), content}).write(path, data)
 }
 
 // write writes in place. A reader sees what one system call wrote at once; where the content becomes

@@ -8,9 +8,6 @@ import (
 	agentv1 "sporelet.ai/guest/agent/gen/sporelet/agent/v1"
 )
 
-// GenerationFile holds the identifier of this instance of the machine.
-const GenerationFile = "/run/sporelet/generation-id"
-
 func (g *Guest) identity(hello *agentv1.Hello, resume bool) error {
 	if hello.Hostname != "" {
 		if err := g.hostname(hello.Hostname); err != nil {
@@ -26,7 +23,7 @@ func (g *Guest) identity(hello *agentv1.Hello, resume bool) error {
 		}
 	}
 	if hello.GenerationId != "" {
-		return g.write(GenerationFile, []byte(hello.GenerationId+"\n"), 0o444)
+		return g.setGeneration(hello.GenerationId)
 	} else if resume {
 		return errors.New("the host sent no generation id")
 	}

@@ -33,6 +33,8 @@ type Guest struct {
 	Programs Programs
 	// prepared is what Prepare left for the next first contact, else nil.
 	prepared *prepared
+	// current ends with this generation; nil before the first.
+	current *generationEnd
 }
 
 // Kernel is the part that cannot be tried out on a developer's machine.

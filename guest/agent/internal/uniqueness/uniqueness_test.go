@@ -2,6 +2,7 @@ package uniqueness
 
 import (
 	"errors"
+	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -101,6 +102,59 @@ func TestAPreparedGuestWritesTheSameAsOneThatIsNot(t *testing.T) {
 			if got, _ := os.ReadFile(filepath.Join(root, file)); string(got) != want {
 				t.Errorf("prepared %v: %s is %q", prepare, file, got)
 			}
+		}
+	}
+}
+
+func TestWhoWaitsForTheNextGenerationIsToldAndFindsIt(t *testing.T) {
+	for _, freeze := range []bool{false, true} {
+		root := t.TempDir()
+		guest := &Guest{Root: root, Kernel: &recorder{}}
+		if failure := apply(guest, resumeHello()); failure != nil {
+			t.Fatal(failure)
+		}
+		id, err := os.Open(root + GenerationFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer id.Close()
+		if freeze {
+			if err := guest.Freeze(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		waiting, err := os.Open(root + NextGenerationFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer waiting.Close()
+		if err := waiting.SetReadDeadline(time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := waiting.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("the generation ends at once: %v", err)
+		}
+		_ = waiting.SetReadDeadline(time.Time{})
+		second := resumeHello()
+		second.GenerationId = "GENERATION"
+		if failure := apply(guest, second); failure != nil {
+			t.Fatal(failure)
+		}
+		if _, err := waiting.Read(make([]byte, 1)); err != io.EOF {
+			t.Fatalf("the generation goes on: %v", err)
+		}
+		// The open file is the one that was written.
+		if got, _ := io.ReadAll(id); string(got) != "GENERATION\n" {
+			t.Fatalf("frozen %v: it is %q", freeze, got)
+		}
+		next, err := os.Open(root + NextGenerationFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer next.Close()
+		_ = next.SetReadDeadline(time.Now())
+		if _, err := next.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("the next generation ends at once: %v", err)
 		}
 	}
 }

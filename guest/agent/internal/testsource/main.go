@@ -1,0 +1,159 @@
+// Command testsource is what the test of uniqueness clones: it draws random values from the kernel as fast as it
+// can, hands them out with numbers, and notes how far it is where the test finds it in the guest's frozen memory.
+//
+//	testsource ADDRESS    serves GET /values?getrandom=N&urandom=N&process=N: the values after these numbers
+//	testsource            prints one value: what a freshly started process draws
+package main
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"log"
+	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	valueBytes = 16
+	// kept values of each source.
+	kept = 1 << 16
+	// mostAnswered is how many values of each source one answer holds.
+	mostAnswered = 500
+)
+
+// progress is one page of memory: 16 bytes to find it by, and for each source how many draws have begun. The
+// bytes are computed, so that they are nowhere else in memory.
+type progress struct {
+	mark  [16]byte
+	begun [8]atomic.Uint64
+}
+
+func newProgress() (*progress, error) {
+	page, err := unix.Mmap(-1, 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return nil, err
+	}
+	binary.LittleEndian.PutUint64(page, uint64(os.Getpid())*0x9e3779b97f4a7c15|1)
+	binary.LittleEndian.PutUint64(page[8:], ^binary.LittleEndian.Uint64(page))
+	return (*progress)(unsafe.Pointer(&page[0])), nil
+}
+
+// source hands out the values of one kind.
+type source struct {
+	name string
+	draw func() ([]byte, error)
+	// begun is the number of the draw that is under way or was the last.
+	begun  *atomic.Uint64
+	mu     sync.Mutex
+	values [kept][valueBytes]byte
+	// done is the number of the last value that is kept.
+	done uint64
+}
+
+func (s *source) run(ended <-chan struct{}) {
+	for {
+		select {
+		case <-ended:
+			return
+		default:
+		}
+		number := s.begun.Add(1)
+		value, err := s.draw()
+		if err != nil || len(value) != valueBytes {
+			log.Fatalf("%s: %v, %d bytes", s.name, err, len(value))
+		}
+		s.mu.Lock()
+		copy(s.values[number%kept][:], value)
+		s.done = number
+		s.mu.Unlock()
+	}
+}
+
+// after returns the values that follow the one with this number.
+func (s *source) after(number uint64) ([]string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.done >= number+kept {
+		return nil, fmt.Errorf("%s: value %d is not kept any more", s.name, number+1)
+	}
+	var values []string
+	for next := number + 1; next <= s.done && len(values) < mostAnswered; next++ {
+		values = append(values, hex.EncodeToString(s.values[next%kept][:]))
+	}
+	return values, nil
+}
+
+func getrandom() ([]byte, error) {
+	value := make([]byte, valueBytes)
+	n, err := unix.Getrandom(value, 0)
+	return value[:n], err
+}
+
+func process() ([]byte, error) {
+	output, err := exec.Command("/proc/self/exe").Output()
+	if err != nil {
+		return nil, err
+	}
+	return hex.DecodeString(strings.TrimSpace(string(output)))
+}
+
+func main() {
+	if len(os.Args) == 1 {
+		value, err := getrandom()
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(hex.EncodeToString(value))
+		return
+	}
+	page, err := newProgress()
+	if err != nil {
+		log.Fatal(err)
+	}
+	device, err := os.Open("/dev/urandom")
+	if err != nil {
+		log.Fatal(err)
+	}
+	urandom := func() ([]byte, error) {
+		value := make([]byte, valueBytes)
+		n, err := device.Read(value)
+		return value[:n], err
+	}
+	sources := []*source{{name: "getrandom", draw: getrandom}, {name: "urandom", draw: urandom}, {name: "process", draw: process}}
+	ended := make(chan struct{})
+	var end sync.Once
+	for i, one := range sources {
+		one.begun = &page.begun[i]
+		go one.run(ended)
+	}
+	http.HandleFunc("/mark", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = fmt.Fprintln(w, hex.EncodeToString(page.mark[:]))
+	})
+	// Ends the drawing: there are others that want the processor.
+	http.HandleFunc("/values", func(w http.ResponseWriter, r *http.Request) {
+		end.Do(func() { close(ended) })
+		answer := map[string][]string{}
+		for _, one := range sources {
+			number, err := strconv.ParseUint(r.FormValue(one.name), 10, 64)
+			if err == nil {
+				answer[one.name], err = one.after(number)
+			}
+			if err != nil {
+				http.Error(w, err.Error(), http.StatusBadRequest)
+				return
+			}
+		}
+		_ = json.NewEncoder(w).Encode(answer)
+	})
+	log.Fatal(http.ListenAndServe(os.Args[1], nil))
+}

@@ -1,0 +1,67 @@
+package uniqueness
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// GenerationFile holds the identifier of this instance of the machine. It is always written in place, 37 bytes by
+// one system call, so that what has it mapped, or watches it by inotify (IN_MODIFY), sees the new one.
+const GenerationFile = "/run/sporelet/generation-id"
+
+// NextGenerationFile is a FIFO that never holds anything and comes to its end when the next generation begins: a
+// program that waits for that reads it. In its place there is then another one.
+const NextGenerationFile = "/run/sporelet/next-generation"
+
+// generationEnd is a FIFO that the agent alone has open for writing. Until that is closed, a read of it waits.
+type generationEnd struct{ fd int }
+
+// newGenerationEnd makes the FIFO at a place of its own: nobody can wait for it yet.
+func newGenerationEnd(place string) (*generationEnd, error) {
+	if err := os.MkdirAll(filepath.Dir(place), 0o755); err != nil {
+		return nil, err
+	}
+	if err := unix.Mkfifo(place, 0o444); err != nil && err != unix.EEXIST {
+		return nil, fmt.Errorf("make %s: %w", place, err)
+	}
+	// For both, because to open it for writing alone is refused as long as nobody reads (fifo(7)).
+	fd, err := unix.Open(place, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", place, err)
+	}
+	return &generationEnd{fd}, nil
+}
+
+func (e *generationEnd) close() { _ = unix.Close(e.fd) }
+
+func (g *Guest) nextPlace() string { return g.Root + NextGenerationFile + ".sporelet" }
+
+// setGeneration writes the identifier and then tells those that wait. The order matters: who is woken reads the
+// new one.
+func (g *Guest) setGeneration(id string) error {
+	if err := g.writeInPlace(GenerationFile, []byte(id+"\n"), 0o444); err != nil {
+		return err
+	}
+	var next *generationEnd
+	if g.prepared != nil {
+		next, g.prepared.next = g.prepared.next, nil
+	}
+	if next == nil {
+		var err error
+		if next, err = newGenerationEnd(g.nextPlace()); err != nil {
+			return err
+		}
+	}
+	if err := unix.Rename(g.nextPlace(), g.Root+NextGenerationFile); err != nil {
+		next.close()
+		return fmt.Errorf("rename to %s: %w", NextGenerationFile, err)
+	}
+	if g.current != nil {
+		g.current.close()
+	}
+	g.current = next
+	return nil
+}
