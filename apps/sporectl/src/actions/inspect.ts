@@ -26,6 +26,7 @@ function lines(machine: node.Machine, nowMs: number, style: Style): string[] {
   const stages =
     timings &&
     ([
+      ["plan", timings.planMs],
       ["slot", timings.slotMs],
       ["load", timings.loadMs],
       ["agent", timings.agentMs],
@@ -47,6 +48,7 @@ function lines(machine: node.Machine, nowMs: number, style: Style): string[] {
       ["origin", machine.origin],
       ["created", machine.created ? humanTime(millisecondsOf(machine.created), nowMs) : ""],
       ["ready in", timings ? `${humanMs(timings.readyMs)} (${stagesText})` : ""],
+      ["prepared", timings?.fromPool ? "in a slot" : ""],
       ["ports", portsText(machine.ports)],
       ["vmm", [machine.vmm, machine.accelerator].filter((word) => word !== "").join(", ")],
       ["pid", machine.pid > 0 ? String(machine.pid) : ""],

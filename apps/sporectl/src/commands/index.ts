@@ -20,10 +20,11 @@ import {
   snapshotTag,
   snapshotVerify,
 } from "./snapshots.ts";
+import { cacheWarm, warm } from "./warm.ts";
 
 /** Every command there is: the help, the reference in docs/cli and the completion are made from this table. */
 export const groups: readonly CommandGroup[] = [
-  { title: "Build and run", commands: [doctor, build, run, boot] },
+  { title: "Build and run", commands: [doctor, build, run, boot, warm] },
   { title: "Machines", commands: [ps, inspect, exec, cp, logs, stats, fork, pause, unpause, stop, rm] },
   {
     title: "Snapshots",
@@ -39,13 +40,13 @@ export const groups: readonly CommandGroup[] = [
     ],
   },
   { title: "Registries", commands: [push, pull, exportCommand, login, logout] },
-  { title: "Space", commands: [cacheLs, cacheDu, cacheGc, cacheRm] },
+  { title: "Space", commands: [cacheLs, cacheDu, cacheGc, cacheRm, cacheWarm] },
   { title: "Sporelet itself", commands: [nodeStart, nodeStop, nodeStatus, completion, version, complete] },
 ];
 
 /** One line for each first word that several commands share. */
 export const families: Readonly<Record<string, string>> = {
   snapshot: "Make, list, check, name and remove snapshots",
-  cache: "Show and free the space that the store takes",
+  cache: "Show, free and warm what the store holds",
   node: "Control spored, the daemon that owns machines and snapshots",
 };

@@ -58,7 +58,7 @@ describe("the completion for bash", () => {
   it.each([
     ["sporectl sn", ["snapshot"]],
     ["sporectl snapshot ", snapshotCommands],
-    ["sporectl cache ", ["du", "gc", "ls", "rm"]],
+    ["sporectl cache ", ["du", "gc", "ls", "rm", "warm"]],
     ["sporectl cache rm r", ["rootfs/3f2a"]],
     ["sporectl help ru", ["run"]],
     ["sporectl run --pub", ["--publish", "--publish-all"]],

@@ -17,8 +17,15 @@ export function machineDocument(machine: node.Machine) {
     })),
     readyMs: timings?.readyMs ?? null,
     stages: timings
-      ? { slot: timings.slotMs, load: timings.loadMs, agent: timings.agentMs, ready: timings.readyStageMs }
+      ? {
+          plan: timings.planMs,
+          slot: timings.slotMs,
+          load: timings.loadMs,
+          agent: timings.agentMs,
+          ready: timings.readyStageMs,
+        }
       : null,
+    fromPool: timings?.fromPool ?? false,
     created: timeOf(machine.created),
     origin: machine.origin,
     vmm: machine.vmm,

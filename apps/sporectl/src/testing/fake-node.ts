@@ -10,6 +10,7 @@ import { SporeletError } from "@sporelet/errors";
 import { fakeCache } from "./fake-cache.ts";
 import { createFakeData, type FakeData } from "./fake-data.ts";
 import { fakeExec, fakeFiles } from "./fake-guest.ts";
+import { fakeSlots } from "./fake-slots.ts";
 import { fakeTransfers } from "./fake-transfers.ts";
 
 /** A spored without machines, in this process: the whole node API on a Unix socket, found as a real one is. */
@@ -154,6 +155,7 @@ function service(
     ...fakeFiles(guestRoot, data),
     ...fakeTransfers(data),
     ...fakeCache(data),
+    ...fakeSlots(data),
     async *logs({ machine, source, follow, tail }, { signal }) {
       data.machine(machine);
       const lines = data.logLines(source).slice(tail === 0 ? 0 : -tail);
