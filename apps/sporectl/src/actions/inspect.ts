@@ -66,6 +66,8 @@ function lines(machine: node.Machine, nowMs: number, style: Style): string[] {
       ["generation", machine.generationId],
       ["directory", machine.directory],
       ["on stop", machine.remove ? "removed" : ""],
+      ["on connect", machine.wakeOnConnect ? "woken" : ""],
+      ["when idle", machine.idleSuspendMs > 0 ? `suspended after ${humanMs(machine.idleSuspendMs)}` : ""],
     ],
     style.dim,
   );

@@ -35,6 +35,7 @@ export const action: Action<RunSignature> = async (context, args, options) => {
   const request = {
     ...{ snapshot, name, count, ports, env, remove: options.rm, timeoutMs: options.timeout },
     ...{ fetch: options.fetch, registry: registryRequest(context, options) },
+    ...{ wakeOnConnect: options.wakeOnConnect, idleSuspendMs: options.idleSuspend },
   };
   const events = node.run(request, { signal: context.signal });
   const title = count > 1 ? `resuming ${count} clones of ${snapshot}` : `resuming ${snapshot}`;

@@ -1,6 +1,6 @@
 import { anyNumber, oneOrMore } from "../cli/arguments.ts";
 import { defineCommand } from "../cli/command.ts";
-import { flag, negatable, value } from "../cli/options.ts";
+import { flag, list, negatable, value } from "../cli/options.ts";
 import { parseDuration } from "../cli/parse.ts";
 
 const machines = oneOrMore("MACHINE", "name, id, or beginning of an id", "machines");
@@ -20,7 +20,7 @@ export const ps = defineCommand({
   description: "READY is the time from the request to ready, as it was measured at the machine's start.",
   signature: psSignature,
   examples: [
-    ["sporectl ps", "Machines that run or are paused"],
+    ["sporectl ps", "Machines that run, are paused or suspended"],
     ["sporectl rm -f $(sporectl ps -aq)", "Remove all machines"],
   ],
   json: true,
@@ -58,6 +58,45 @@ export const unpause = defineCommand({
   load: () => import("../actions/unpause.ts"),
 });
 
+export const suspend = defineCommand({
+  name: "suspend",
+  summary: "Put machines on disk, where they cost no memory",
+  description: `The whole machine becomes files: its memory, as far as it differs from its snapshot, its devices and
+its disk; its process ends. Name, identity and published ports stay its own. Commands that sporectl exec runs in it
+end, and so do connections to it; what runs in the guest by itself goes on after wake, exec or cp.`,
+  signature: severalSignature,
+  examples: [["sporectl suspend hello-1 hello-2", "Suspend two machines"]],
+  load: () => import("../actions/suspend.ts"),
+});
+
+const wakeSignature = {
+  args: { machines },
+  options: {
+    env: list(
+      "-e, --env <name[=value]>",
+      "give the guest a variable anew: those that it had are lost when the host is booted",
+      String,
+    ),
+    envFile: list(
+      "--env-file <file>",
+      "read such variables from a file, one NAME=VALUE per line",
+      String,
+      "files",
+    ),
+  },
+};
+export type WakeSignature = typeof wakeSignature;
+
+export const wake = defineCommand({
+  name: "wake",
+  summary: "Let suspended machines go on",
+  description: `Each is the machine that it was, with the time of now, fresh randomness and a new generation id. Machines
+that run stay as they are. One that cannot be woken stays suspended.`,
+  signature: wakeSignature,
+  examples: [["sporectl wake hello-1", "Go on"]],
+  load: () => import("../actions/wake.ts"),
+});
+
 const stopSignature = {
   args: { machines },
   options: {
@@ -75,7 +114,7 @@ export const stop = defineCommand({
   name: "stop",
   summary: "Stop machines",
   description:
-    "The guest shuts down in order; when the time is over its VMM is ended. Its disk stays until rm.",
+    "The guest shuts down in order; when the time is over its VMM is ended. Its disk stays until rm. The state of a suspended machine is given up.",
   signature: stopSignature,
   examples: [
     ["sporectl stop hello-1", "Stop in order"],
@@ -86,7 +125,12 @@ export const stop = defineCommand({
 
 const rmSignature = {
   args: { machines },
-  options: { force: flag("-f, --force", "stop a machine that runs; no error for one that does not exist") },
+  options: {
+    force: flag(
+      "-f, --force",
+      "also a machine that runs or is suspended; no error for one that does not exist",
+    ),
+  },
 };
 export type RmSignature = typeof rmSignature;
 

@@ -42,6 +42,8 @@ export function machineDocument(machine: node.Machine) {
     generationId: machine.generationId,
     failure: machine.failure,
     remove: machine.remove,
+    wakeOnConnect: machine.wakeOnConnect,
+    idleSuspendMs: machine.idleSuspendMs,
   };
 }
 

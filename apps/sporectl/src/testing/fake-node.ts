@@ -140,6 +140,8 @@ function service(
     inspectMachine: ({ machine }) => data.machine(machine),
     pause: ({ machine }) => data.transition(machine, "running", "paused", "pause"),
     unpause: ({ machine }) => data.transition(machine, "paused", "running", "unpause"),
+    suspend: ({ machine }) => data.transition(machine, "running", "suspended", "suspend"),
+    wake: ({ machine }) => data.transition(machine, "suspended", "running", "wake"),
     stop: ({ machine }) => Object.assign(data.machine(machine), { state: "stopped" }),
     removeMachine: ({ machine, force }) => {
       data.remove(machine, force);
