@@ -80,26 +80,28 @@ export async function bootMachine(
     const published = await publishPorts(ports, network.record);
     undo.defer(() => published.close());
     const readyAt = performance.now();
+    const timings = {
+      readyMs: readyAt - plan.arrivedAt,
+      planMs: begunAt - plan.arrivedAt,
+      slotMs: startedAt - begunAt,
+      loadMs: 0,
+      agentMs: agentAt - startedAt,
+      readyStageMs: readyAt - agentAt,
+      fromPool: false,
+    };
     await machine.update({
       state: "running",
       process: vm.record,
       network: network.record,
       ports: published.ports,
-      timings: {
-        readyMs: readyAt - plan.arrivedAt,
-        planMs: begunAt - plan.arrivedAt,
-        slotMs: startedAt - begunAt,
-        loadMs: 0,
-        agentMs: agentAt - startedAt,
-        readyStageMs: readyAt - agentAt,
-        fromPool: false,
-      },
+      timings,
       ...(diskClone && { diskClone }),
     });
     signal.throwIfAborted();
     machine.live = { vm, agent, network, ports: published, alive: node.activity.begin() };
     undo.move();
     watchEnd(node, machine);
+    node.metrics.started("boot", timings);
     node.log.info("machine booted", { machine: machine.name, id, snapshot: plan.reference, pid: vm.pid });
   } catch (error) {
     throw SporeletError.from(error, { operation: "boot", subject: machine.name });

@@ -12,6 +12,7 @@ import { createLazy } from "./lazy/lazy.ts";
 import { acquireHome } from "./lock.ts";
 import { createLog, type Log } from "./log.ts";
 import { createMachines } from "./machines.ts";
+import { createMetrics } from "./metrics.ts";
 import { createNetworks } from "./network.ts";
 import type { Node } from "./node.ts";
 import { createProbes } from "./probes.ts";
@@ -96,6 +97,7 @@ async function openNode(home: string, options: { activity: Activity; log: Log; s
     ...{ home, runtimeDirectory, store, vmm, networks, machines },
     probes: createProbes(vmm, path.join(store.root, "cache")),
     starts: createGate(startsAtOnce),
+    metrics: createMetrics(),
   };
   const node: Node = { ...parts, lazy: createLazy(parts), slots: createSlots(parts) };
   undo.use(node.lazy);

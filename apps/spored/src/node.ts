@@ -4,6 +4,7 @@ import type { Activity } from "./activity.ts";
 import type { Lazy } from "./lazy/types.ts";
 import type { Log } from "./log.ts";
 import type { Machines } from "./machines.ts";
+import type { Metrics } from "./metrics.ts";
 import type { Networks } from "./network.ts";
 import type { Probes } from "./probes.ts";
 import type { Slots } from "./slots/slots.ts";
@@ -25,6 +26,7 @@ export interface NodeParts {
   networks: Networks;
   machines: Machines;
   activity: Activity;
+  metrics: Metrics;
   log: Log;
   /** Starts of machines that go on at the same time; see `startsAtOnce`. */
   starts: <T>(task: () => Promise<T>) => Promise<T>;

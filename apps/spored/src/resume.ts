@@ -72,6 +72,7 @@ export async function resumeClone(
     undo.move();
     watchEnd(node, machine);
     if (lazy) await node.lazy.started(machine);
+    node.metrics.started("resume", timings);
     node.log.info("machine resumed", {
       machine: machine.name,
       id,

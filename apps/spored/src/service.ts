@@ -47,6 +47,7 @@ export function nodeRoutes({ node, settling, end }: ServiceOptions): (router: Co
         return empty();
       },
       doctor: () => doctor(node),
+      metrics: async () => ({ text: await node.metrics.text(node) }),
       async settle(_request, { values }) {
         await settling.settled(values.get(connectionOf));
         return empty();

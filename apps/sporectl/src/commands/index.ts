@@ -5,8 +5,8 @@ import { cp, logs } from "./files.ts";
 import { fork } from "./fork.ts";
 import { build, doctor } from "./host.ts";
 import { login, logout } from "./login.ts";
-import { inspect, pause, ps, rm, stats, stop, unpause } from "./machines.ts";
-import { nodeStart, nodeStatus, nodeStop } from "./node.ts";
+import { inspect, pause, ps, rm, stats, stop, suspend, unpause, wake } from "./machines.ts";
+import { nodeMetrics, nodeStart, nodeStatus, nodeStop } from "./node.ts";
 import { complete, completion, version } from "./other.ts";
 import { exportCommand, pull, push } from "./registry.ts";
 import { boot, run } from "./run.ts";
@@ -25,7 +25,10 @@ import { cacheWarm, warm } from "./warm.ts";
 /** Every command there is: the help, the reference in docs/cli and the completion are made from this table. */
 export const groups: readonly CommandGroup[] = [
   { title: "Build and run", commands: [doctor, build, run, boot, warm] },
-  { title: "Machines", commands: [ps, inspect, exec, cp, logs, stats, fork, pause, unpause, stop, rm] },
+  {
+    title: "Machines",
+    commands: [ps, inspect, exec, cp, logs, stats, fork, pause, unpause, suspend, wake, stop, rm],
+  },
   {
     title: "Snapshots",
     commands: [
@@ -41,7 +44,10 @@ export const groups: readonly CommandGroup[] = [
   },
   { title: "Registries", commands: [push, pull, exportCommand, login, logout] },
   { title: "Space", commands: [cacheLs, cacheDu, cacheGc, cacheRm, cacheWarm] },
-  { title: "Sporelet itself", commands: [nodeStart, nodeStop, nodeStatus, completion, version, complete] },
+  {
+    title: "Sporelet itself",
+    commands: [nodeStart, nodeStop, nodeStatus, nodeMetrics, completion, version, complete],
+  },
 ];
 
 /** One line for each first word that several commands share. */

@@ -53,3 +53,21 @@ export const nodeStatus = defineCommand({
   json: true,
   load: () => import("../actions/node-status.ts"),
 });
+
+const metricsSignature = { args: {}, options: {} };
+export type NodeMetricsSignature = typeof metricsSignature;
+
+export const nodeMetrics = defineCommand({
+  name: "node metrics",
+  summary: "Print what spored measures, for Prometheus",
+  description: `Histograms of how long each stage of a machine's start took since spored began (stages as in inspect;
+ready is all of it), and gauges of machines, slots and memory, in Prometheus's text format. Starts nothing.`,
+  signature: metricsSignature,
+  examples: [
+    [
+      "sporectl node metrics > /var/lib/node_exporter/sporelet.prom",
+      "For node_exporter's textfile collector",
+    ],
+  ],
+  load: () => import("../actions/node-metrics.ts"),
+});

@@ -7,7 +7,7 @@ type Pool = { snapshot: string; snapshotDigest: string; wanted: number; ready: n
 /** Slots of a fake node: no more than three can be prepared. */
 export function fakeSlots(
   data: FakeData,
-): Pick<ServiceImpl<typeof node.NodeService>, "keepSlots" | "listSlots" | "warmCache"> {
+): Pick<ServiceImpl<typeof node.NodeService>, "keepSlots" | "listSlots" | "warmCache" | "metrics"> {
   const pools = new Map<string, Pool>();
   const told = (pool: Pool) => ({
     ...pool,
@@ -24,6 +24,7 @@ export function fakeSlots(
       return told(pool);
     },
     listSlots: () => ({ pools: [...pools.values()].map(told) }),
+    metrics: () => ({ text: '# TYPE sporelet_machines gauge\nsporelet_machines{state="running"} 1\n' }),
     warmCache: ({ snapshot }) => ({ bytes: data.snapshot(snapshot).memoryUsedBytes ?? 0n }),
   };
 }

@@ -39,6 +39,18 @@ describe("slots", () => {
     expect(await refilled(2)).toMatchObject({ ready: 2 });
   });
 
+  it("show in the metrics, and how quick the starts from them were", async () => {
+    await keep(1);
+    await run(node.client);
+    await refilled(2);
+    const { text } = await node.client.metrics({});
+    expect(text).toContain('sporelet_slots{snapshot="base",kind="ready"} 2\n');
+    expect(text).toContain('sporelet_machines{state="running"} 1\n');
+    const count =
+      /^sporelet_start_stage_seconds_count{origin="resume",stage="ready",slot="prepared"} (\d+)$/m;
+    expect(Number(count.exec(text)?.[1])).toBeGreaterThan(0);
+  });
+
   it("give way to clones that are made when there are none left", async () => {
     await keep(1);
     const clones = await run(node.client, { count: 3 });

@@ -34,6 +34,8 @@ export interface Slots extends AsyncDisposable {
    */
   keep(snapshot: StoredSnapshot, reference: string, wanted: Wanted): Promise<SlotStatus>;
   list(): Promise<SlotStatus[]>;
+  /** As `list`, without what has to be measured. */
+  counts(): Pick<SlotStatus, "reference" | "wanted" | "ready">[];
   /** Ends what is kept of a snapshot that is no more. */
   forget(digest: string): Promise<void>;
   /** At spored's start, in the background: goes on with what an earlier one kept. */
@@ -144,6 +146,8 @@ export function createSlots(node: NodeParts): Slots {
     },
     keep,
     list: () => Promise.all([...all.values()].map(statusOf)),
+    counts: () =>
+      [...all.values()].map(({ reference, pool: { wanted, ready } }) => ({ reference, wanted, ready })),
     async forget(digest) {
       const kept = all.get(digest);
       if (kept === undefined) return;

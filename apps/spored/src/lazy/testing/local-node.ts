@@ -10,6 +10,7 @@ import { destroy } from "../../lifecycle.ts";
 import { createLog } from "../../log.ts";
 import type { ManagedMachine } from "../../machine.ts";
 import { createMachines } from "../../machines.ts";
+import { createMetrics } from "../../metrics.ts";
 import { createNetworks } from "../../network.ts";
 import type { Node } from "../../node.ts";
 import { createProbes } from "../../probes.ts";
@@ -47,6 +48,7 @@ export async function openLocalNode(givenHome?: string): Promise<LocalNode> {
     log: createLog((line) => void log.push(line)),
     probes: createProbes(vmm, path.join(store.root, "cache")),
     starts: createGate(4),
+    metrics: createMetrics(),
     shutdown: shutdown.signal,
   };
   const node: Node = { ...parts, lazy: createLazy(parts), slots: createSlots(parts) };
