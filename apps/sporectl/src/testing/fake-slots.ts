@@ -24,7 +24,7 @@ export function fakeSlots(
       return told(pool);
     },
     listSlots: () => ({ pools: [...pools.values()].map(told) }),
-    metrics: () => ({ text: '# TYPE sporelet_machines gauge\nsporelet_machines{state="running"} 1\n' }),
+    metrics: () => ({ text: 'sporelet_machines{state="running"} 1\n' }),
     warmCache: ({ snapshot }) => ({ bytes: data.snapshot(snapshot).memoryUsedBytes ?? 0n }),
   };
 }
