@@ -149,7 +149,7 @@ function floorCommandLine(
       "-blockdev",
       `driver=raw,node-name=disk0,discard=unmap,cache.no-flush=on,file.driver=file,file.filename=${disk}`,
     ],
-    ...["-device", "virtio-blk-device,drive=disk0"],
+    ...["-device", "virtio-blk-device,id=vd0,drive=disk0"],
   ];
   return [
     ...["-machine", "microvm,x-option-roms=off,isa-serial=on,rtc=on,acpi=on,mem-merge=off,memory-backend=m0"],

@@ -129,10 +129,12 @@ export interface Slot extends AsyncDisposable {
   /**
    * Loads the state, unless it is loaded already, and lets the guest run.
    * `firstWords` are written to the agent channel before the guest runs, so that they wait for it.
+   * `diskBytesPerSecond` limits what it reads from its disks and writes to them together, for each disk.
    * @returns the machine and when (`performance.now()`) its state was loaded, not before the call.
    */
   resume(options?: {
     firstWords?: Uint8Array;
+    diskBytesPerSecond?: number | undefined;
     signal?: AbortSignal;
   }): Promise<{ machine: Machine; channel: Duplex; loadedAt: number }>;
   /** Ends the process; a slot that was resumed is no longer the owner of it. */

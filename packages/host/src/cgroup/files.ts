@@ -7,7 +7,7 @@ export interface MachineLimits {
   cpus?: number;
   /** Memory of the VMM with its guest, what it reads from files included. */
   memoryBytes?: number;
-  /** Bytes per second that it reads from the device of its disk, and as many that it writes. */
+  /** Bytes per second that it reads from its disk and writes to it. */
   ioBytesPerSecond?: number;
 }
 
@@ -23,7 +23,7 @@ export interface GroupSetting {
   control: GroupControl;
   file: string;
   value: string;
-  /** Not every kernel has the file. */
+  /** It does not matter if the host cannot. */
   optional?: true;
 }
 
@@ -51,7 +51,7 @@ export function limitSettings(version: 1 | 2, limits: MachineLimits, device: str
     }
   }
   if (memoryBytes !== undefined) {
-    // Swap would only put off the end, and slow the host down for everybody. Its file is there where swap is counted.
+    // Swap would only put off the end, and slow the host down for everybody. Not every kernel counts it.
     const value = `${memoryBytes}`;
     const [memory, swap] =
       version === 2
@@ -61,7 +61,10 @@ export function limitSettings(version: 1 | 2, limits: MachineLimits, device: str
     settings.push({ control: "memory", ...swap, optional: true });
   }
   if (rate !== undefined && version === 2) {
-    settings.push({ control: "io", file: "io.max", value: `${device} rbps=${rate} wbps=${rate}` });
+    // The kernel takes whole devices only. The VMM holds its disks to the limit by itself (`Slot.resume`); this
+    // adds what it reads and writes besides.
+    const value = `${device} rbps=${rate} wbps=${rate}`;
+    settings.push({ control: "io", file: "io.max", value, optional: true });
   }
   return settings;
 }

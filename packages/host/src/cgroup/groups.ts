@@ -30,7 +30,7 @@ import { type GroupControl, groupLayout, type Hierarchy } from "./layout.ts";
 export interface MachineGroups {
   /** What can be set here; empty without root. */
   readonly supported: ReadonlySet<GroupControl>;
-  /** @throws SporeletError `unsupported` when a limit cannot be set here. */
+  /** @throws SporeletError `unsupported` when CPUs or memory cannot be limited here; I/O is up to the VMM. */
   require(limits: MachineLimits, operation: string, subject: string): void;
   /** Puts a process into a group of its own, with the weight for preparing and resuming. Nothing where it cannot. */
   join(id: string, pid: number): Promise<void>;
@@ -74,7 +74,6 @@ export function machineGroups(options: MachineGroupsOptions): MachineGroups {
       const asked: [GroupControl, unknown][] = [
         ["cpus", limits.cpus],
         ["memory", limits.memoryBytes],
-        ["io", limits.ioBytesPerSecond],
       ];
       const missing = asked.flatMap(([control, value]) =>
         value === undefined || supported.has(control) ? [] : [control],
@@ -166,7 +165,7 @@ const controllerOf: Record<GroupControl, string> = { weight: "cpu", cpus: "cpu",
 async function write(group: string, settings: readonly GroupSetting[]): Promise<void> {
   for (const { file, value, optional } of settings) {
     await writeFile(join(group, file), value, { flag: "r+" }).catch((error: NodeJS.ErrnoException) => {
-      if (!(optional && error.code === "ENOENT")) throw error;
+      if (!(optional && ["ENOENT", "ENODEV", "EINVAL"].includes(error.code ?? ""))) throw error;
     });
   }
 }

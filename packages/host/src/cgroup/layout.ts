@@ -22,7 +22,7 @@ const controlsOf: Record<string, readonly GroupControl[]> = {
  * Reads the table of mounts (/proc/mounts). In a hybrid the unified hierarchy has only the controllers that no
  * hierarchy of version 1 has taken.
  *
- * I/O is limited by version 2 alone: version 1 (blkio) does not see what is written by way of the page cache
+ * I/O counts with version 2 alone: version 1 (blkio) does not see what is written by way of the page cache
  * (kernel: Documentation/admin-guide/cgroup-v1/blkio-controller.rst), and that is how machines write.
  *
  * @param unifiedControllers what the unified hierarchy's cgroup.controllers says, by mount point.

@@ -129,6 +129,11 @@ function networkWords({ shape, network }: CommandLine): string[][] {
   return [["-netdev", backend + forwards.join("")], device];
 }
 
+/** The device's name for the monitor; a state knows it by its place. */
+export function diskDevice(index: number): string {
+  return `vd${index}`;
+}
+
 function diskWords({ path, readOnly }: MachineFiles["disks"][number], index: number): string[][] {
   const options = [
     `driver=raw,node-name=disk${index},read-only=${readOnly === true ? "on" : "off"}`,
@@ -139,7 +144,7 @@ function diskWords({ path, readOnly }: MachineFiles["disks"][number], index: num
   ];
   return [
     ["-blockdev", options.join(",")],
-    ["-device", `virtio-blk-device,drive=disk${index}`],
+    ["-device", `virtio-blk-device,id=${diskDevice(index)},drive=disk${index}`],
   ];
 }
 

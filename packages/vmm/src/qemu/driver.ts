@@ -44,7 +44,8 @@ export function createQemu({ binary = "qemu-system-x86_64" }: QemuOptions = {}):
       const started = await start(binary, { ...spec, start: { kind: "restore" } }, "prepare a clone", signal);
       const record = recordOf(spec, "resume", started);
       try {
-        return qemuSlot({ ...started, record, channel: await openAgentSocket(spec, signal) });
+        const channel = await openAgentSocket(spec, signal);
+        return qemuSlot({ ...started, record, channel, disks: spec.disks.length });
       } catch (error) {
         await end(started.process, spec);
         throw error;

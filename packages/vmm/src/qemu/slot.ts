@@ -2,6 +2,7 @@ import type { Socket } from "node:net";
 import { SporeletError } from "@sporelet/errors";
 import type { MachineRecord, Slot } from "../contract.ts";
 import { within } from "../wait.ts";
+import { diskDevice } from "./command-line.ts";
 import { qemuMachine, removeSockets } from "./machine.ts";
 import type { QemuProcess } from "./process.ts";
 import type { Qmp } from "./qmp.ts";
@@ -19,8 +20,10 @@ export function qemuSlot(parts: {
   process: QemuProcess;
   qmp: Qmp;
   channel: Socket;
+  /** How many it has. */
+  disks: number;
 }): Slot {
-  const { record, process, qmp, channel } = parts;
+  const { record, process, qmp, channel, disks } = parts;
   let owner = true;
   const loaded = load(qmp);
   const prepared = loaded.then(() => {});
@@ -40,13 +43,14 @@ export function qemuSlot(parts: {
     pid: record.pid,
     prepared,
     ended: process.exited.then(() => {}),
-    async resume({ firstWords, signal } = {}) {
+    async resume({ firstWords, diskBytesPerSecond, signal } = {}) {
       const { id } = record;
       if (!owner) throw used(id);
       const calledAt = performance.now();
       try {
         // In the socket's buffer when the guest begins to run.
         if (firstWords !== undefined) channel.write(firstWords);
+        if (diskBytesPerSecond !== undefined) await limitDisks(qmp, disks, diskBytesPerSecond);
         // Sent without waiting for the load: QEMU does one after the other, and before the state is loaded
         // `cont` means "run when it is".
         const running = qmp.call("cont", undefined, { signal, timeoutMs: loadTimeoutMs });
@@ -72,6 +76,13 @@ export function qemuSlot(parts: {
     discard,
     [Symbol.asyncDispose]: discard,
   };
+}
+
+async function limitDisks(qmp: Qmp, disks: number, bytesPerSecond: number): Promise<void> {
+  const none = { bps_rd: 0, bps_wr: 0, iops: 0, iops_rd: 0, iops_wr: 0 };
+  for (let disk = 0; disk < disks; disk++) {
+    await qmp.call("block_set_io_throttle", { id: diskDevice(disk), bps: bytesPerSecond, ...none });
+  }
 }
 
 /** Resolves with the time when the state was loaded. */
