@@ -1,0 +1,76 @@
+/** What machines may take of their host, and what they share there: control groups and merged memory. */
+import { type MachineLimits, type MemoryMerging, machineGroups, memoryMerging } from "@sporelet/host";
+import type { Log } from "./log.ts";
+import type { MachineRecord } from "./record.ts";
+
+/** The part of a machine's record that counts here. */
+type Subject = Pick<MachineRecord, "id" | "name" | "directory" | "limits" | "ksm">;
+
+export interface Resources {
+  /** @throws SporeletError `unsupported` when the host cannot keep a machine to these limits. */
+  require(limits: MachineLimits | undefined, operation: string, subject: string): void;
+  /**
+   * Before the VMM of a machine starts: its trust domain becomes the host's.
+   * @throws SporeletError `failed_precondition` when another domain has the host; see `MemoryMerging`
+   */
+  enterDomain(id: string, ksm: string | undefined): Promise<void>;
+  /** Of a VMM that has loaded its state and does not run yet, in a slot or not: gives it a weight. */
+  join(id: string, pid: number): Promise<void>;
+  /** Before a machine runs: sets what it may take. */
+  limit(machine: Subject, pid: number): Promise<void>;
+  /** It is ready: it weighs as much as others that run. */
+  running(id: string): Promise<void>;
+  /** Its VMM has ended, or was never there. @returns why, when that was for a limit */
+  ended(machine: Pick<Subject, "id" | "limits">): Promise<string | undefined>;
+  /** At spored's start: goes on for machines that run, and clears away what is left of others. */
+  adopt(machines: readonly Subject[]): Promise<void>;
+}
+
+export function createResources({ owner, log }: { owner: string; log: Log }): Resources {
+  const groups = machineGroups({ owner });
+  const merging: MemoryMerging = memoryMerging();
+  /** Machines of the trust domain. This process is a member of it for all of them while they start. */
+  const members = new Set<string>();
+  return {
+    require(limits = {}, operation, subject) {
+      groups.require(limits, operation, subject);
+    },
+    async enterDomain(id, ksm) {
+      if (ksm === undefined) return;
+      members.add(id);
+      try {
+        await merging.enter(ksm, process.pid);
+      } catch (error) {
+        members.delete(id);
+        throw error;
+      }
+    },
+    async join(id, pid) {
+      // Without a weight a machine is slower to resume beside busy ones, and works all the same.
+      await groups.join(id, pid).catch((error) => log.warn("no control group", { id, error: String(error) }));
+    },
+    async limit({ id, directory, limits, ksm }, pid) {
+      if (limits !== undefined) await groups.limit(id, pid, limits, directory);
+      if (ksm !== undefined) await merging.enter(ksm, pid);
+    },
+    async running(id) {
+      await groups.weigh(id, "running").catch((error) => log.warn("no weight", { id, error: String(error) }));
+    },
+    async ended({ id, limits }) {
+      const { outOfMemory } = await groups.remove(id);
+      if (members.delete(id)) await (members.size === 0 ? merging.leave(process.pid) : merging.sweep());
+      if (!outOfMemory) return undefined;
+      const mebibytes = Math.round((limits?.memoryBytes ?? 0) / 2 ** 20);
+      return `the kernel ended it: it took more than its memory limit of ${mebibytes} MiB`;
+    },
+    async adopt(machines) {
+      await groups.sweep(new Set(machines.map(({ id }) => id)));
+      for (const { id, ksm } of machines) {
+        if (ksm === undefined) continue;
+        members.add(id);
+        await merging.enter(ksm, process.pid);
+      }
+      await merging.sweep();
+    },
+  };
+}
