@@ -1,7 +1,7 @@
 // Command testsource is what the test of uniqueness clones: it draws random values from the kernel as fast as it
 // can, hands them out with numbers, and notes how far it is where the test finds it in the guest's frozen memory.
 //
-//	testsource ADDRESS    serves GET /values?getrandom=N&urandom=N&process=N: the values after these numbers
+//	testsource ADDRESS    prints the mark of its page of progress and serves GET /values?getrandom=N&urandom=N&process=N: the values after these numbers
 //	testsource            prints one value: what a freshly started process draws
 package main
 
@@ -27,8 +27,8 @@ const (
 	valueBytes = 16
 	// kept values of each source.
 	kept = 1 << 16
-	// mostAnswered is how many values of each source one answer holds.
-	mostAnswered = 500
+	// leastAnswered and mostAnswered are how many values of each source one answer holds.
+	leastAnswered, mostAnswered = 2, 500
 )
 
 // progress is one page of memory: 16 bytes to find it by, and for each source how many draws have begun. The
@@ -58,6 +58,7 @@ type source struct {
 	values [kept][valueBytes]byte
 	// done is the number of the last value that is kept.
 	done uint64
+	more *sync.Cond
 }
 
 func (s *source) run(ended <-chan struct{}) {
@@ -76,6 +77,16 @@ func (s *source) run(ended <-chan struct{}) {
 		copy(s.values[number%kept][:], value)
 		s.done = number
 		s.mu.Unlock()
+		s.more.Broadcast()
+	}
+}
+
+// await waits for enough values after the one with this number.
+func (s *source) await(number uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.done < number+leastAnswered {
+		s.more.Wait()
 	}
 }
 
@@ -129,23 +140,21 @@ func main() {
 		n, err := device.Read(value)
 		return value[:n], err
 	}
+	fmt.Println(hex.EncodeToString(page.mark[:]))
 	sources := []*source{{name: "getrandom", draw: getrandom}, {name: "urandom", draw: urandom}, {name: "process", draw: process}}
 	ended := make(chan struct{})
 	var end sync.Once
 	for i, one := range sources {
-		one.begun = &page.begun[i]
+		one.begun, one.more = &page.begun[i], sync.NewCond(&one.mu)
 		go one.run(ended)
 	}
-	http.HandleFunc("/mark", func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = fmt.Fprintln(w, hex.EncodeToString(page.mark[:]))
-	})
 	// Ends the drawing: there are others that want the processor.
 	http.HandleFunc("/values", func(w http.ResponseWriter, r *http.Request) {
-		end.Do(func() { close(ended) })
 		answer := map[string][]string{}
 		for _, one := range sources {
 			number, err := strconv.ParseUint(r.FormValue(one.name), 10, 64)
 			if err == nil {
+				one.await(number)
 				answer[one.name], err = one.after(number)
 			}
 			if err != nil {
@@ -153,6 +162,7 @@ func main() {
 				return
 			}
 		}
+		end.Do(func() { close(ended) })
 		_ = json.NewEncoder(w).Encode(answer)
 	})
 	log.Fatal(http.ListenAndServe(os.Args[1], nil))

@@ -1,0 +1,165 @@
+import { open } from "node:fs/promises";
+import net from "node:net";
+import path from "node:path";
+import { text } from "node:stream/consumers";
+import type { node as api, NodeClient } from "@sporelet/api";
+import { runProcess } from "@sporelet/host";
+import { temporaryDirectory } from "@sporelet/host/testing";
+import { shell } from "./node.ts";
+
+const top = new URL("../../../../", import.meta.url).pathname;
+
+/** Ports of the two programs in the guest that draw random values. */
+export const sourcePorts = { kernel: 8080, python: 8081 };
+
+/** Names of what a program of the guest draws from, with the values in the order in which they were drawn. */
+export type Values = Record<string, string[]>;
+
+/** How far a program was when its machine was frozen: the numbers of the draws that had begun. */
+export interface Progress {
+  kernel: { getrandom: bigint; urandom: bigint; process: bigint };
+  python?: bigint;
+}
+
+/** What marks the pages in which the programs note their progress. */
+export interface Marks {
+  kernel: Buffer;
+  python?: Buffer;
+}
+
+/**
+ * Starts programs in a machine that draw random values as fast as they can: guest/agent/internal/testsource, and
+ * Python, if the host has one, with the modules that it needs.
+ */
+export async function startSources(client: NodeClient, machine: string): Promise<Marks> {
+  await using directory = await temporaryDirectory();
+  const into = (file: string) => path.join(directory.path, file);
+  const source = path.join(top, "guest/agent");
+  const build = ["go", "-C", source, "build", "-buildvcs=false", "-o", into("testsource")];
+  await runProcess([...build, "./internal/testsource"], {
+    operation: "build the program that draws",
+    env: { ...process.env, CGO_ENABLED: "0" },
+  });
+  const files = [into("testsource")];
+  const script = path.join(import.meta.dirname, "sources.py");
+  const example = path.join(top, "examples/uniqueness/sporelet_generation.py");
+  const python = await pythonFiles();
+  if (python !== undefined) files.push(script, example, ...python.files);
+  const archive = into("tar");
+  await runProcess(["tar", "-h", "-C", "/", "-cf", archive, ...files.map((file) => file.slice(1))], {
+    operation: "pack the programs",
+  });
+  await unpack(client, machine, archive);
+
+  const marks: Partial<Marks> = {};
+  // It starts slowly, and more so beside another program that takes what it gets of the processor.
+  if (python !== undefined) {
+    const environment = `PYTHONPATH=${path.dirname(example)} PYTHONHOME=${python.home} LD_LIBRARY_PATH=${python.libraries}`;
+    const command = `${environment} ${python.program} -S ${script} ${sourcePorts.python}`;
+    marks.python = await markOf(client, machine, "python", command);
+  }
+  const kernel = await markOf(client, machine, "testsource", `${into("testsource")} :${sourcePorts.kernel}`);
+  return { ...marks, kernel };
+}
+
+/** Starts a program in the background and waits for the mark that it prints. */
+async function markOf(client: NodeClient, machine: string, name: string, command: string): Promise<Buffer> {
+  const log = `/${name}.log`;
+  const wait = `until [ -s ${log} ]; do sleep 0.1; done; cat ${log}`;
+  const { stdout } = await shell(client, machine, `(${command} >${log} 2>&1 &); ${wait}`);
+  if (!/^[0-9a-f]{32}\n$/.test(stdout)) throw new Error(`${name} does not draw: ${stdout}`);
+  return Buffer.from(stdout.trim(), "hex");
+}
+
+interface Python {
+  program: string;
+  home: string;
+  libraries: string;
+  files: string[];
+}
+
+/** The host's Python with what sources.py imports; undefined when there is none that can. */
+async function pythonFiles(): Promise<Python | undefined> {
+  const imports =
+    "json, mmap, os, random, secrets, socket, ssl, struct, sys, uuid, threading, encodings.ascii";
+  const list = [
+    `import ${imports}`,
+    "from importlib.metadata import version",
+    "seen = {getattr(m, '__file__', None) for m in list(sys.modules.values())}",
+    "print(json.dumps([os.path.realpath(sys.executable), sys.base_prefix, sorted(f for f in seen if f)]))",
+  ].join("\n");
+  const found = await runProcess(["python3", "-I", "-S", "-c", list], { operation: "look at Python" }).catch(
+    () => undefined,
+  );
+  if (found === undefined) return undefined;
+  const [program, home, modules] = JSON.parse(found.stdout) as [string, string, string[]];
+  const binaries = [program, ...modules.filter((file) => file.endsWith(".so"))];
+  const { stdout } = await runProcess(["ldd", ...binaries], { operation: "look at Python's libraries" });
+  const libraries = [...new Set(stdout.match(/\/\S+\.so\S*(?= \(0x)/g))];
+  return {
+    program,
+    home,
+    libraries: [...new Set(libraries.map((file) => path.dirname(file)))].join(":"),
+    files: [program, ...modules, ...libraries],
+  };
+}
+
+async function unpack(client: NodeClient, machine: string, archive: string): Promise<void> {
+  await using file = await open(archive, "r");
+  async function* requests() {
+    yield { request: { case: "start" as const, value: { machine, directory: "/" } } };
+    for await (const data of file.readableWebStream() as AsyncIterable<ArrayBuffer>) {
+      yield { request: { case: "data" as const, value: new Uint8Array(data) } };
+    }
+  }
+  await client.writeTar(requests());
+}
+
+/** Reads in a frozen memory how far the programs were. Nothing in the guest has a part in that. */
+export async function progressIn(memoryFile: string, marks: Marks): Promise<Progress> {
+  const kernel = await pageWith(memoryFile, marks.kernel);
+  const number = (index: number) => kernel.readBigUInt64LE(16 + 8 * index);
+  return {
+    kernel: { getrandom: number(0), urandom: number(1), process: number(2) },
+    ...(marks.python && { python: (await pageWith(memoryFile, marks.python)).readBigUInt64LE(16) }),
+  };
+}
+
+const pageBytes = 4096;
+
+async function pageWith(file: string, mark: Buffer): Promise<Buffer> {
+  await using handle = await open(file, "r");
+  const buffer = Buffer.alloc(1 << 20);
+  for (let position = 0; ; position += buffer.length) {
+    const { bytesRead } = await handle.read(buffer, 0, buffer.length, position);
+    if (bytesRead === 0) throw new Error(`${file} holds no page that begins with ${mark.toString("hex")}`);
+    for (let at = buffer.indexOf(mark); at >= 0; at = buffer.indexOf(mark, at + 1)) {
+      if (at % pageBytes === 0) return Buffer.from(buffer.subarray(at, at + pageBytes));
+    }
+  }
+}
+
+/** Ends the drawing in a clone and returns the first values of which not even the drawing had begun at the freeze. */
+export async function valuesAfter(machine: api.Machine, { kernel, python }: Progress): Promise<Values> {
+  const numbers = new URLSearchParams(
+    Object.entries(kernel).map(([name, begun]): [string, string] => [name, String(begun)]),
+  );
+  const ports = { kernel: portOf(machine, sourcePorts.kernel), python: portOf(machine, sourcePorts.python) };
+  // One after the other: they share one processor.
+  const fromPython = python === undefined ? {} : ((await say(ports.python, `${python}\n`)) as Values);
+  const response = await fetch(`http://127.0.0.1:${ports.kernel}/values?${numbers}`);
+  if (!response.ok) throw new Error(await response.text());
+  return { ...((await response.json()) as Values), ...fromPython };
+}
+
+async function say(port: number, words: string): Promise<unknown> {
+  const socket = net.connect({ host: "127.0.0.1", port, signal: AbortSignal.timeout(60_000) });
+  socket.write(words);
+  return JSON.parse(await text(socket));
+}
+
+function portOf(machine: api.Machine, guest: number): number {
+  const port = machine.ports.find((each) => each.guest === guest)?.host;
+  if (port === undefined) throw new Error(`port ${guest} is not published`);
+  return port;
+}
