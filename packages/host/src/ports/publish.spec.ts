@@ -6,7 +6,7 @@ import { createInterface } from "node:readline";
 import { describe, expect, it, type TestContext } from "vitest";
 import { type TestNetns, testNetns, whyNoNetns } from "../testing/index.ts";
 import { listenerOf } from "./listener.ts";
-import { type PublishedPort, publishPort } from "./publish.ts";
+import { type PortTarget, type PublishedPort, publishPort } from "./publish.ts";
 
 /** A published port of a server in a namespace of its own, and connections to it. */
 async function withGuest(
@@ -214,6 +214,85 @@ describe("a published port", () => {
     }
     server.close();
   });
+});
+
+describe("a published port without a target", () => {
+  /** A port that goes nowhere yet, and a server of this host that it may be pointed to. */
+  async function withHeld(
+    run: (parts: {
+      open: () => Socket;
+      port: PublishedPort;
+      target: PortTarget;
+      over: () => number;
+    }) => Promise<void>,
+  ): Promise<void> {
+    const server = createServer((socket) => socket.on("error", () => {}).pipe(socket)).listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const target = { address: "127.0.0.1", port: (server.address() as { port: number }).port };
+    let over = 0;
+    const onConnection = () => ({ [Symbol.dispose]: () => void over++ });
+    {
+      await using port = await publishPort({ hostAddress: "127.0.0.1", hostPort: 0, onConnection });
+      await run({ open: () => connect(port.hostPort, "127.0.0.1"), port, target, over: () => over });
+    }
+    server.close();
+  }
+  const heldBy = async (port: PublishedPort, count: number) => {
+    while (port.held < count) await new Promise((resolve) => setImmediate(resolve));
+  };
+
+  it("holds connections until there is one, and loses nothing of what they sent", () =>
+    withHeld(async ({ open, port, target, over }) => {
+      const clients = Array.from({ length: 20 }, open);
+      for (const [i, client] of clients.entries()) client.end(`early ${i}`);
+      await heldBy(port, clients.length);
+      const answers = Promise.all(clients.map(buffer));
+      port.point(target);
+      expect(port.held).toBe(0);
+      expect((await answers).map(String)).toEqual(clients.map((_, i) => `early ${i}`));
+      while (over() < clients.length) await new Promise((resolve) => setImmediate(resolve));
+    }));
+
+  it("holds those that come after the target went away, and lets those before it go on", () =>
+    withHeld(async ({ open, port, target }) => {
+      port.point(target);
+      const before = open();
+      before.write("one");
+      expect(String((await once(before, "data"))[0])).toBe("one");
+      port.hold();
+      const after = open();
+      after.write("two");
+      await heldBy(port, 1);
+      before.write("three");
+      expect(String((await once(before, "data"))[0])).toBe("three");
+      const cut = once(before, "close");
+      port.cut();
+      await cut;
+      const answer = once(after, "data");
+      port.point(target);
+      expect(String((await answer)[0])).toBe("two");
+      after.destroy();
+    }));
+
+  it("resets those that are held when there will be none", () =>
+    withHeld(async ({ open, port }) => {
+      const client = open();
+      await heldBy(port, 1);
+      const failure = failureOf(client);
+      port.refuse();
+      expect(await failure).toBe("ECONNRESET");
+    }));
+
+  it("does not mind clients that have gone when there is one", () =>
+    withHeld(async ({ open, port, target }) => {
+      const gone = open();
+      await heldBy(port, 1);
+      gone.resetAndDestroy();
+      port.point(target);
+      const client = open();
+      client.end("here");
+      expect(String(await buffer(client))).toBe("here");
+    }));
 });
 
 describe("a port that cannot be published", () => {
