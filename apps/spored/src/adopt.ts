@@ -37,6 +37,7 @@ export async function adoptAll(node: Node): Promise<void> {
   await node.networks.sweep(
     [...node.machines].flatMap(({ live }) => (live === undefined ? [] : [live.network.record])),
   );
+  await node.resources.adopt([...node.machines].flatMap(({ live, record }) => (live ? [record] : [])));
   await node.lazy.sweep();
   await node.store.sweep();
   // Last: a connection wakes them, and what is woken would be swept.
@@ -65,8 +66,8 @@ async function adopt(node: Node, record: MachineRecord): Promise<void> {
   try {
     const vm = record.process && (await node.vmm.attach(record.process));
     if (vm === undefined) {
-      const missingPages = await node.lazy.failureOf(record);
-      if (missingPages) await lost(node, machine, "failed", missingPages);
+      const failure = (await node.resources.ended(record)) ?? (await node.lazy.failureOf(record));
+      if (failure) await lost(node, machine, "failed", failure);
       else await lost(node, machine, "stopped", "it ended while no spored ran");
       return;
     }

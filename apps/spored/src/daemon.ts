@@ -16,6 +16,7 @@ import { createMetrics } from "./metrics.ts";
 import { createNetworks } from "./network.ts";
 import type { Node } from "./node.ts";
 import { createProbes } from "./probes.ts";
+import { createResources } from "./resources.ts";
 import { startsAtOnce } from "./runs.ts";
 import { serve } from "./server.ts";
 import { nodeRoutes } from "./service.ts";
@@ -95,6 +96,7 @@ async function openNode(home: string, options: { activity: Activity; log: Log; s
   const parts = {
     ...options,
     ...{ home, runtimeDirectory, store, vmm, networks, machines },
+    resources: createResources({ owner: ownerOf(home), log: options.log }),
     probes: createProbes(vmm, path.join(store.root, "cache")),
     starts: createGate(startsAtOnce),
     metrics: createMetrics(),

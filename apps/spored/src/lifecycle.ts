@@ -16,8 +16,10 @@ export function watchEnd(node: Node, machine: ManagedMachine): void {
     node.log.info("machine ended", { machine: machine.name, id: machine.id, reason: end.reason });
     await machine.exclusive(async () => {
       if (machine.live !== live) return;
-      const missingPages = end.reason === "crashed" && (await node.lazy.failureOf(machine.record));
-      await retire(node, machine, missingPages ? { state: "failed", failure: missingPages } : outcomeOf(end));
+      const failure =
+        end.reason === "crashed" &&
+        ((await node.resources.ended(machine.record)) ?? (await node.lazy.failureOf(machine.record)));
+      await retire(node, machine, failure ? { state: "failed", failure } : outcomeOf(end));
     });
   });
 }
@@ -88,6 +90,7 @@ export async function release(
     live.agent.close();
     if (!dormant) await attempt("ports not closed", () => live.ports.close());
     await attempt("VMM not stopped", () => live.vm.stop());
+    await attempt("control groups not removed", () => node.resources.ended(machine.record));
     await attempt("network not released", () => live.network.release());
     await attempt("lazy disk not removed", () => node.lazy.released(machine));
     live.alive[Symbol.dispose]();

@@ -2,6 +2,7 @@ import { create } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { node as api } from "@sporelet/api";
 import type { StoredSnapshot } from "@sporelet/store";
+import { limitsMessage } from "./limits.ts";
 import type { MachineRecord } from "./record.ts";
 
 /** A machine as the API tells it. */
@@ -34,6 +35,8 @@ export function machineMessage(record: MachineRecord): api.Machine {
     wakeOnConnect: record.wakeOnConnect ?? false,
     idleSuspendMs: record.idleSuspendMs ?? 0,
     ...(timings && { timings }),
+    ...(record.limits && { limits: limitsMessage(record.limits) }),
+    ksm: record.ksm ?? "",
   });
 }
 

@@ -7,6 +7,7 @@ import type { Machines } from "./machines.ts";
 import type { Metrics } from "./metrics.ts";
 import type { Networks } from "./network.ts";
 import type { Probes } from "./probes.ts";
+import type { Resources } from "./resources.ts";
 import type { Slots } from "./slots/slots.ts";
 
 /** What the parts of a running spored share. */
@@ -24,6 +25,7 @@ export interface NodeParts {
   vmm: Vmm;
   probes: Probes;
   networks: Networks;
+  resources: Resources;
   machines: Machines;
   activity: Activity;
   metrics: Metrics;

@@ -1,6 +1,6 @@
 import { readFile, rename, writeFile } from "node:fs/promises";
 import path from "node:path";
-import { writeFileAtomic } from "@sporelet/host";
+import { type MachineLimits, writeFileAtomic } from "@sporelet/host";
 import type { Accelerator, DriverName, MachineRecord as VmmRecord } from "@sporelet/vmm";
 import type { Identity } from "./identity.ts";
 
@@ -48,6 +48,10 @@ export interface MachineRecord {
   accelerator: Accelerator;
   memoryBytes: number;
   cpus: number;
+  /** What it may take of the host. */
+  limits?: MachineLimits | undefined;
+  /** Trust domain whose machines' memory is merged with its own. */
+  ksm?: string | undefined;
   diskBytes: number;
   diskClone?: "reflink" | "copy";
   /** Its memory and disk came, or still come, by way of a server of lazy files. */

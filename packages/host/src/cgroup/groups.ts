@@ -60,6 +60,8 @@ export function machineGroups(options: MachineGroupsOptions): MachineGroups {
   const supported = new Set(hierarchies.flatMap(({ controls }) => controls));
   const parentOf = (hierarchy: Hierarchy) => join(hierarchy.path, "sporelet");
   const pathOf = (hierarchy: Hierarchy, id: string) => join(parentOf(hierarchy), `${owner}-${id}`);
+  /** Groups that still had processes, which were about to end. */
+  const busy = new Set<string>();
   const forWeight = hierarchies.find(({ controls }) => controls.includes("weight"));
 
   const enter = async (hierarchy: Hierarchy, id: string, pid: number, controls: readonly GroupControl[]) => {
@@ -67,6 +69,13 @@ export function machineGroups(options: MachineGroupsOptions): MachineGroups {
     // It is in there already when the group exists: once is enough.
     if ((await mkdir(pathOf(hierarchy, id), { recursive: true })) === undefined) return;
     await writeFile(join(pathOf(hierarchy, id), "cgroup.procs"), `${pid}`);
+  };
+  const removeAll = async (hierarchy: Hierarchy, paths: readonly string[]) => {
+    for (const path of new Set([...paths, ...busy])) {
+      if (await removeGroup(path)) busy.delete(path);
+      else busy.add(path);
+    }
+    await removeGroup(parentOf(hierarchy));
   };
   return {
     supported,
@@ -112,8 +121,7 @@ export function machineGroups(options: MachineGroupsOptions): MachineGroups {
           const path = pathOf(hierarchy, id);
           const file = join(path, killsFile[hierarchy.version]);
           const outOfMemory = wasKilled(await readFile(file, "utf8").catch(() => ""));
-          await removeGroup(path);
-          await removeGroup(parentOf(hierarchy));
+          await removeAll(hierarchy, [path]);
           return outOfMemory;
         }),
       );
@@ -124,8 +132,10 @@ export function machineGroups(options: MachineGroupsOptions): MachineGroups {
         const names = await readdir(parentOf(hierarchy)).catch(() => []);
         const ours = names.filter((name) => name.startsWith(`${owner}-`));
         const left = ours.filter((name) => !keep.has(name.slice(owner.length + 1)));
-        for (const name of left) await removeGroup(join(parentOf(hierarchy), name));
-        await removeGroup(parentOf(hierarchy));
+        await removeAll(
+          hierarchy,
+          left.map((name) => join(parentOf(hierarchy), name)),
+        );
       }
     },
   };
@@ -170,11 +180,16 @@ async function write(group: string, settings: readonly GroupSetting[]): Promise<
   }
 }
 
-/** A group that still has processes or groups stays, for the next sweep. */
-async function removeGroup(path: string): Promise<void> {
-  await rmdir(path).catch((error: NodeJS.ErrnoException) => {
-    if (!["ENOENT", "EBUSY", "ENOTEMPTY"].includes(error.code ?? "")) throw error;
-  });
+/** @returns false when the group still has processes or groups, and stays. */
+async function removeGroup(path: string): Promise<boolean> {
+  return await rmdir(path).then(
+    () => true,
+    (error: NodeJS.ErrnoException) => {
+      if (error.code === "ENOENT") return true;
+      if (error.code === "EBUSY" || error.code === "ENOTEMPTY") return false;
+      throw error;
+    },
+  );
 }
 
 /** As the kernel writes a dev_t: 12 bits of a major number between 20 of a minor one (makedev(3)). */

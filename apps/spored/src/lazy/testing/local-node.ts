@@ -14,6 +14,7 @@ import { createMetrics } from "../../metrics.ts";
 import { createNetworks } from "../../network.ts";
 import type { Node } from "../../node.ts";
 import { createProbes } from "../../probes.ts";
+import { createResources } from "../../resources.ts";
 import { resumeClone } from "../../resume.ts";
 import { createSlots } from "../../slots/slots.ts";
 import { enlist } from "../../start.ts";
@@ -43,9 +44,11 @@ export async function openLocalNode(givenHome?: string): Promise<LocalNode> {
   const log: string[] = [];
   const shutdown = new AbortController();
   const machines = createMachines();
+  const logger = createLog((line) => void log.push(line));
   const parts = {
     ...{ home, runtimeDirectory, store, vmm, networks, machines, activity },
-    log: createLog((line) => void log.push(line)),
+    log: logger,
+    resources: createResources({ owner: ownerOf(home), log: logger }),
     probes: createProbes(vmm, path.join(store.root, "cache")),
     starts: createGate(4),
     metrics: createMetrics(),
