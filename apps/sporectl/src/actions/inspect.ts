@@ -60,6 +60,8 @@ function lines(machine: node.Machine, nowMs: number, style: Style): string[] {
           ? `${humanBytes(machine.diskBytes)}${machine.diskClone ? ` (${machine.diskClone})` : ""}`
           : "",
       ],
+      ["limits", limitsText(machine.limits)],
+      ["merged with", machine.ksm && `the trust domain ${machine.ksm}`],
       ["network", machine.netns ? `${machine.network} ${machine.netns}` : machine.network],
       ["hostname", machine.hostname],
       ["machine-id", machine.machineId],
@@ -71,4 +73,17 @@ function lines(machine: node.Machine, nowMs: number, style: Style): string[] {
     ],
     style.dim,
   );
+}
+
+/** `0.5 CPUs, 512 MiB of memory, 20 MiB/s of I/O`; empty without limits. */
+function limitsText(limits: node.Limits | undefined): string {
+  if (limits === undefined) return "";
+  const { cpus, memoryBytes, ioBytesPerSecond } = limits;
+  return [
+    cpus > 0 ? `${cpus} CPUs` : "",
+    memoryBytes > 0n ? `${humanBytes(memoryBytes)} of memory` : "",
+    ioBytesPerSecond > 0n ? `${humanBytes(ioBytesPerSecond)}/s of I/O` : "",
+  ]
+    .filter((part) => part !== "")
+    .join(", ");
 }

@@ -2,6 +2,7 @@ import type { NodeClient, node } from "@sporelet/api";
 import type { Action } from "../cli/command.ts";
 import type { Context } from "../cli/context.ts";
 import { usageError } from "../cli/usage.ts";
+import { limitRequest } from "../commands/limit-options.ts";
 import type { RunSignature } from "../commands/run.ts";
 import { checkTerminal, environmentOf } from "../exec/environment.ts";
 import { createPrefixer } from "../exec/prefix.ts";
@@ -36,6 +37,7 @@ export const action: Action<RunSignature> = async (context, args, options) => {
     ...{ snapshot, name, count, ports, env, remove: options.rm, timeoutMs: options.timeout },
     ...{ fetch: options.fetch, registry: registryRequest(context, options) },
     ...{ wakeOnConnect: options.wakeOnConnect, idleSuspendMs: options.idleSuspend },
+    ...limitRequest(options),
   };
   const events = node.run(request, { signal: context.signal });
   const title = count > 1 ? `resuming ${count} clones of ${snapshot}` : `resuming ${snapshot}`;

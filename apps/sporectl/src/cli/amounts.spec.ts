@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { parseAge, parseSize } from "./amounts.ts";
+import { parseAge, parseRate, parseSize } from "./amounts.ts";
 import { UsageError } from "./usage.ts";
 
 const day = 86_400_000;
@@ -48,5 +48,13 @@ describe("a size", () => {
         }
       }),
     );
+  });
+});
+
+describe("a rate", () => {
+  it("is a size per second, said or not", () => {
+    expect(parseRate("20MiB")).toBe(20 * 1024 ** 2);
+    expect(parseRate("20MB/s")).toBe(20e6);
+    for (const text of ["fast", "/s", "20MiB/m"]) expect(() => parseRate(text)).toThrow(UsageError);
   });
 });

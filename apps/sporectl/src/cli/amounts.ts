@@ -22,6 +22,11 @@ export function parseAge(text: string): number {
   return ms;
 }
 
+/** Reads a rate: a size per second, `20MiB` or `20MiB/s`. @returns bytes per second, at least 1 */
+export function parseRate(text: string): number {
+  return parseSize(text.replace(/\/s$/i, ""));
+}
+
 const unitsBytes: Record<string, number> = { "": 1 };
 for (const [power, letter] of [..."KMGTP"].entries()) {
   unitsBytes[letter] = unitsBytes[`${letter}I`] = 1024 ** (power + 1);

@@ -1,6 +1,15 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { collectVariables, integer, parseDuration, parseEnvFile, parsePort, parseVariable } from "./parse.ts";
+import {
+  collectVariables,
+  integer,
+  numberBetween,
+  parseDomain,
+  parseDuration,
+  parseEnvFile,
+  parsePort,
+  parseVariable,
+} from "./parse.ts";
 import { UsageError } from "./usage.ts";
 
 const port = fc.integer({ min: 1, max: 65_535 });
@@ -110,5 +119,20 @@ describe("a number", () => {
     expect(parse("10")).toBe(10);
     for (const text of ["0", "11", "1.5", "1e1", "", " 1", "x"])
       expect(() => parse(text)).toThrow(UsageError);
+  });
+
+  it("may have a fraction where that makes sense", () => {
+    const parse = numberBetween(0.01, 4, "a number of CPUs");
+    expect([".5", "0.01", "4", "1.25"].map(parse)).toEqual([0.5, 0.01, 4, 1.25]);
+    for (const text of ["0", "4.1", "", "1.", "1e0", "-1", "NaN", "0x2"])
+      expect(() => parse(text)).toThrow(UsageError);
+  });
+});
+
+describe("a trust domain", () => {
+  it("has a name without spaces", () => {
+    expect(parseDomain("team-a.prod_1")).toBe("team-a.prod_1");
+    for (const text of ["", "-a", "a b", "a/b", "x".repeat(64)])
+      expect(() => parseDomain(text)).toThrow(UsageError);
   });
 });

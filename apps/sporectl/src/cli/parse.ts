@@ -65,6 +65,29 @@ export function integer(smallest: number, largest: number, what: string): (text:
   };
 }
 
+/** A parser of numbers from `smallest` to `largest`, with or without a fraction. */
+export function numberBetween(smallest: number, largest: number, what: string): (text: string) => number {
+  return (text) => {
+    const number = Number(text);
+    if (!/^\d*\.?\d+$/.test(text) || number < smallest || number > largest) {
+      throw new UsageError(
+        `${text === "" ? "nothing" : text} is not ${what}`,
+        `give a number from ${smallest} to ${largest}`,
+      );
+    }
+    return number;
+  };
+}
+
+/** Reads the name of a trust domain. */
+export function parseDomain(text: string): string {
+  if (/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/.test(text)) return text;
+  throw new UsageError(
+    `${text === "" ? "nothing" : text} is not the name of a trust domain`,
+    'give letters, digits, ".", "_" and "-", at most 63',
+  );
+}
+
 /** A parser of one of a few words. */
 export function oneOf<const T extends string>(words: readonly T[]): (text: string) => T {
   return (text) => {

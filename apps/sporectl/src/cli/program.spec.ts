@@ -97,6 +97,7 @@ describe("a command line", () => {
         plainHttp: false,
         caFile: undefined,
       },
+      ...{ wakeOnConnect: false, idleSuspend: 0, cpuLimit: 0, memoryLimit: 0, ioLimit: 0, ksm: "" },
       ...{
         interactive: false,
         tty: false,

@@ -2,6 +2,7 @@ import { anyNumber, one } from "../cli/arguments.ts";
 import { defineCommand } from "../cli/command.ts";
 import { flag, list, text, value } from "../cli/options.ts";
 import { integer, oneOf, parseDuration, parsePort } from "../cli/parse.ts";
+import { limitOptions } from "./limit-options.ts";
 import { registryOptions } from "./registry-options.ts";
 
 /** How machines are started, whatever they are started from. */
@@ -67,6 +68,7 @@ const runSignature = {
       parseDuration,
       0,
     ),
+    ...limitOptions,
     ...registryOptions,
     interactive: flag("-i, --interactive", "pass standard input on to CMD"),
     tty: flag("-t, --tty", "give CMD a terminal"),
@@ -89,6 +91,10 @@ With CMD it is run in the clone once that is ready, and its exit code is that of
 are shown after the clone's name, and the highest exit code counts. The clone goes on running after CMD,
 unless --rm is given. Put -- before a CMD that has options.
 
+A clone that takes more memory than its --memory-limit is ended by the kernel, and says so; the limit counts what
+its VMM takes itself, some 25 MiB, as well. --ksm merges equal memory of clones that trust each other: from the
+time that a write takes, one could learn what another's memory holds.
+
 With -n, a host port is for the first clone and is counted up by one for each further clone. Ctrl-C cancels
 the call and removes what it had begun.
 
@@ -104,6 +110,10 @@ stages (slot, load, agent, ready) in milliseconds.`,
     [
       "sporectl run hello -p 8080 --wake-on-connect --idle-suspend 30s",
       "A clone that costs nothing while nobody asks it anything",
+    ],
+    [
+      "sporectl run hello --cpu-limit 0.5 --memory-limit 512MiB --io-limit 20MiB",
+      "A clone that cannot take the host for itself",
     ],
   ],
   json: true,

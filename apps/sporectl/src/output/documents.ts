@@ -42,6 +42,14 @@ export function machineDocument(machine: node.Machine) {
     generationId: machine.generationId,
     failure: machine.failure,
     remove: machine.remove,
+    limits: machine.limits
+      ? {
+          cpus: machine.limits.cpus || null,
+          memoryBytes: Number(machine.limits.memoryBytes) || null,
+          ioBytesPerSecond: Number(machine.limits.ioBytesPerSecond) || null,
+        }
+      : null,
+    ksm: machine.ksm,
     wakeOnConnect: machine.wakeOnConnect,
     idleSuspendMs: machine.idleSuspendMs,
   };

@@ -50,6 +50,7 @@ export function createFakeData(): FakeData {
       ...machine("6f0e3a9b51c2", "hello-1", "running"),
       created: ago(42),
       pid: 1234,
+      limits: { cpus: 0.5, memoryBytes: 536_870_912n, ioBytesPerSecond: 0n },
       ports: [{ host: 32768, guest: 8080, hostAddress: "127.0.0.1" }],
       timings: { readyMs: 84.21, slotMs: 31.5, loadMs: 9.8, agentMs: 38.4, readyStageMs: 4.51 },
     },
