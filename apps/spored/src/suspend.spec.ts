@@ -1,54 +1,233 @@
-import { readdir } from "node:fs/promises";
+import { readdir, rm } from "node:fs/promises";
+import { createServer } from "node:net";
+import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { node as api } from "@sporelet/api";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { buildBase, run, shell, startTestNode, type TestNode, traces } from "./testing/node.ts";
+import { runProcess, runtimeDirectoryOf } from "@sporelet/host";
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { run, shell, startTestNode, type TestNode, traces } from "./testing/node.ts";
+import { buildWorker, endWork, portOf, sound, verify, visit, workerPort } from "./testing/worker.ts";
 
 const isRoot = process.getuid?.() === 0;
+const ports = [{ host: 0, guest: workerPort }];
 
 it("suspends real guests", (ctx) => {
   if (!isRoot) ctx.skip("clones with networks of their own need root");
 });
 
-describe.runIf(isRoot)("a suspended machine", () => {
+describe.runIf(isRoot)("a machine that is suspended", () => {
   let node: TestNode;
 
   beforeAll(async () => {
     node = await startTestNode();
-    await buildBase(node.client);
+    await buildWorker(node);
   });
   afterAll(async () => {
     await node?.[Symbol.asyncDispose]();
   });
+  afterEach(async () => {
+    const { machines } = await node.client.listMachines({});
+    for (const { id } of machines) await node.client.removeMachine({ machine: id, force: true });
+    expect(await traces(node.home)).toEqual([]);
+  });
 
   const started = async (request: Partial<api.RunRequest> = {}): Promise<api.Machine> => {
-    const [machine] = await run(node.client, request as never);
+    const [machine] = await run(node.client, {
+      snapshot: "worker",
+      name: "sleeper",
+      ports,
+      ...request,
+    } as never);
     if (machine === undefined) throw new Error("no machine");
     return machine;
   };
-  const remove = (machine: api.Machine) => node.client.removeMachine({ machine: machine.id, force: true });
-  const statesOf = async (machine: api.Machine) =>
-    (await readdir(machine.directory)).filter((name) => name.startsWith("state-"));
+  const suspend = () => node.client.suspend({ machine: "sleeper" });
+  const wake = (env: Record<string, string> = {}) => node.client.wake({ machine: "sleeper", env });
+  const statesOf = async ({ directory }: api.Machine) =>
+    (await readdir(directory)).filter((name) => name.startsWith("state-"));
+  const snapshots = async () => (await node.client.listSnapshots({})).snapshots.map(({ digest }) => digest);
 
-  it("has no process, and goes on where it was as the same machine", async () => {
+  it("has no process, no network and no socket, and goes on as the machine that it was", async () => {
     const before = await started({ env: { GREETING: "hello" } });
-    const machine = before.name;
-    const setUp = "dd if=/dev/urandom of=/tmp/data bs=1M count=20 2>/dev/null; sha256sum </tmp/data";
-    const { stdout: digest } = await shell(node.client, machine, setUp);
-    await shell(node.client, machine, "sleep 100000 >/dev/null 2>&1 </dev/null & echo $! >/tmp/pid");
-    const suspended = await node.client.suspend({ machine });
-    expect(suspended).toMatchObject({ state: "suspended", pid: 0, id: before.id });
-    expect((await traces(node.home)).filter((line) => line.startsWith("process"))).toEqual([]);
-    const woken = await node.client.wake({ machine });
-    expect(woken).toMatchObject({ state: "running", id: before.id, machineId: before.machineId });
-    expect(woken.generationId).not.toBe(before.generationId);
-    expect((await shell(node.client, machine, "sha256sum </tmp/data")).stdout).toBe(digest);
-    expect((await shell(node.client, machine, "kill -0 $(cat /tmp/pid) && echo lives")).stdout).toBe(
-      "lives\n",
+    const worked = await verify(portOf(before));
+    const known = await snapshots();
+    expect(await suspend()).toMatchObject({ state: "suspended", pid: 0, id: before.id, ports: before.ports });
+    expect(await traces(node.home)).toEqual([`directory ${before.id}`, `socket ${before.id}.env`]);
+    expect(await snapshots()).toEqual(known);
+    expect((await node.client.listMachines({})).machines).toMatchObject([{ state: "suspended" }]);
+
+    const after = await wake();
+    const { id, name, hostname, machineId, directory, generationId } = before;
+    expect(after).toMatchObject({ ...{ id, name, hostname, machineId, directory }, state: "running" });
+    expect(after.generationId).not.toBe(generationId);
+    expect(portOf(after)).toBe(portOf(before));
+    const report = await verify(portOf(after));
+    expect(report.problems).toEqual(sound);
+    expect(report.pages).toBeGreaterThanOrEqual(worked.pages);
+    expect(report.records).toBeGreaterThanOrEqual(worked.records);
+    const { stdout } = await shell(
+      node.client,
+      id,
+      "hostname; cat /etc/machine-id; echo $GREETING; date +%s",
     );
-    expect((await shell(node.client, machine, "echo $GREETING")).stdout).toBe("hello\n");
-    const { stdout: now } = await shell(node.client, machine, "date +%s");
-    expect(Math.abs(Number(now) * 1000 - Date.now())).toBeLessThan(2000);
-    expect(await statesOf(before)).toHaveLength(1);
-    await remove(before);
+    const [host, identity, greeting, seconds] = stdout.trim().split("\n");
+    expect([host, identity, greeting]).toEqual([hostname, machineId, "hello"]);
+    expect(Math.abs(Number(seconds) * 1000 - Date.now())).toBeLessThan(2000);
+  });
+
+  it("is suspended and woken again and again, loses nothing, and leaves one state", async () => {
+    const machine = await started();
+    const known = await snapshots();
+    let last = await verify(portOf(machine));
+    for (let round = 0; round < 10; round++) {
+      await suspend();
+      await wake();
+      await sleep(100); // It works meanwhile.
+      const report = await verify(portOf(machine));
+      expect(report.problems).toEqual(sound);
+      expect(report.records).toBeGreaterThan(last.records);
+      expect(await statesOf(machine)).toHaveLength(1);
+      last = report;
+    }
+    expect(await snapshots()).toEqual(known);
+    await endWork(portOf(machine));
+    expect(await shell(node.client, machine.id, "umount /disk")).toMatchObject({ code: 0 });
+    await node.client.stop({ machine: machine.id });
+    expect(await statesOf(machine)).toEqual([]);
+    const disk = path.join(machine.directory, "disk");
+    await runProcess(["e2fsck", "-f", "-n", disk], { operation: `check the file system in ${disk}` });
+  });
+
+  it("survives the end of its spored, with its environment", async () => {
+    const before = await started({ env: { GREETING: "hello" } });
+    await suspend();
+    await node.kill();
+    await node.reconnect();
+    expect((await node.client.listMachines({})).machines).toMatchObject([{ state: "suspended" }]);
+    await wake();
+    expect((await verify(portOf(before))).problems).toEqual(sound);
+    expect((await shell(node.client, "sleeper", "echo $GREETING")).stdout).toBe("hello\n");
+    // And once more, when it runs.
+    await node.kill();
+    await node.reconnect();
+    await suspend();
+    await wake();
+    expect((await verify(portOf(before))).problems).toEqual(sound);
+  });
+
+  it("asks for its environment when a reboot has taken it", async () => {
+    await started({ env: { TOKEN: "secret", OTHER: "1" } });
+    const { id } = await suspend();
+    await rm(path.join(runtimeDirectoryOf(node.home), `${id}.env`));
+    await expect(wake()).rejects.toMatchObject({
+      code: "failed_precondition",
+      reason: expect.stringContaining("TOKEN, OTHER"),
+      hint: "sporectl wake -e TOKEN=VALUE -e OTHER=VALUE sleeper",
+    });
+    expect(await node.client.inspectMachine({ machine: id })).toMatchObject({
+      state: "suspended",
+      failure: expect.stringContaining("its environment is lost"),
+    });
+    expect(await wake({ TOKEN: "new", OTHER: "2" })).toMatchObject({ state: "running", failure: "" });
+    expect((await shell(node.client, id, "echo $TOKEN $OTHER")).stdout).toBe("new 2\n");
+  });
+
+  it("is woken by a command, and by nothing else that needs a running machine", async () => {
+    const machine = await started();
+    await suspend();
+    const refused = { code: "failed_precondition", reason: "it is suspended", hint: "sporectl wake sleeper" };
+    const { client } = node;
+    await expect(client.pause({ machine: "sleeper" })).rejects.toMatchObject(refused);
+    await expect(client.createSnapshot({ machine: "sleeper", tag: "no" })).rejects.toMatchObject(refused);
+    await expect(client.fork({ machine: "sleeper" })[Symbol.asyncIterator]().next()).rejects.toMatchObject(
+      refused,
+    );
+    await expect(client.removeMachine({ machine: "sleeper" })).rejects.toMatchObject({
+      code: "failed_precondition",
+      reason: "it is suspended",
+    });
+    expect(await suspend()).toMatchObject({ state: "suspended" });
+    for await (const { machines } of client.stats({ machines: [machine.id] })) {
+      expect(machines).toMatchObject([{ state: "suspended", rssBytes: 0n }]);
+    }
+    expect((await shell(client, "sleeper", "echo here")).stdout).toBe("here\n");
+    expect(await wake()).toMatchObject({ state: "running" });
+  });
+
+  it("may have been paused before; then it runs when it wakes", async () => {
+    const machine = await started();
+    await node.client.pause({ machine: "sleeper" });
+    expect(await suspend()).toMatchObject({ state: "suspended" });
+    expect(await wake()).toMatchObject({ state: "running" });
+    expect((await verify(portOf(machine))).problems).toEqual(sound);
+  });
+
+  it("stays suspended and whole when a port of it was taken, and wakes when that is free again", async () => {
+    const machine = await started();
+    await suspend();
+    const other = createServer().listen(portOf(machine), "127.0.0.1");
+    await expect(wake()).rejects.toMatchObject({ code: "already_exists" });
+    expect(await traces(node.home)).toEqual([`directory ${machine.id}`]);
+    expect(await node.client.inspectMachine({ machine: "sleeper" })).toMatchObject({
+      state: "suspended",
+      failure: expect.stringContaining("it did not wake"),
+    });
+    await new Promise((resolve) => other.close(resolve));
+    expect(await wake()).toMatchObject({ state: "running", failure: "" });
+    expect((await verify(portOf(machine))).problems).toEqual(sound);
+  });
+
+  it("needs nothing of the store but its own directory, which the collector leaves alone", async () => {
+    const machine = await started();
+    await node.client.createSnapshot({ machine: "sleeper", tag: "copy" });
+    await node.client.removeMachine({ machine: "sleeper", force: true });
+    const other = await started({ snapshot: "copy" });
+    await suspend();
+    const { removed } = await node.client.collectCache({});
+    expect(removed.filter(({ kind }) => kind === "machine" || kind === "snapshot")).toEqual([]);
+    await expect(node.client.removeSnapshot({ snapshot: "copy" })).rejects.toMatchObject({
+      code: "failed_precondition",
+    });
+    await node.client.removeSnapshot({ snapshot: "copy", force: true });
+    await node.client.collectCache({});
+    await wake();
+    expect((await verify(portOf(other))).problems).toEqual(sound);
+    expect(other.id).not.toBe(machine.id);
+  });
+
+  it("makes children of the snapshot that it comes from when it is awake", async () => {
+    const machine = await started();
+    await suspend();
+    await wake();
+    const snapshot = await node.client.createSnapshot({ machine: "sleeper", tag: "later" });
+    expect(snapshot.parent).toBe(machine.snapshotDigest);
+    expect((await node.client.verifySnapshot({ snapshot: "later" })).verified).toBe(true);
+    expect(snapshot.memoryOwnBytes).toBeLessThan(snapshot.memoryUsedBytes);
+    const [clone] = await run(node.client, { snapshot: "later", ports } as never);
+    expect((await verify(portOf(clone))).problems).toEqual(sound);
+    expect(await visit(portOf(clone))).toBeGreaterThan(0);
+    await node.client.removeMachine({ machine: clone?.id ?? "", force: true });
+    await node.client.removeSnapshot({ snapshot: "later" });
+  });
+
+  it("gives its state up when it is stopped", async () => {
+    const machine = await started();
+    await suspend();
+    expect(await node.client.stop({ machine: "sleeper" })).toMatchObject({ state: "stopped", ports: [] });
+    expect(await statesOf(machine)).toEqual([]);
+    await expect(wake()).rejects.toMatchObject({ code: "failed_precondition", reason: "it is stopped" });
+  });
+
+  it("was booted rather than resumed: that makes no difference", async () => {
+    for await (const _event of node.client.boot({ snapshot: "seed", name: "sleeper" }));
+    await shell(node.client, "sleeper", "echo here >/tmp/file");
+    await suspend();
+    expect(await wake()).toMatchObject({ state: "running", origin: "boot" });
+    expect((await shell(node.client, "sleeper", "cat /tmp/file")).stdout).toBe("here\n");
+    await suspend();
+    expect((await shell(node.client, "sleeper", "cat /tmp/file")).stdout).toBe("here\n");
+    await node.client.createSnapshot({ machine: "sleeper", tag: "booted" });
+    expect((await node.client.verifySnapshot({ snapshot: "booted" })).verified).toBe(true);
+    await node.client.removeSnapshot({ snapshot: "booted" });
   });
 });
