@@ -1,4 +1,8 @@
 import { access, constants, readFile } from "node:fs/promises";
+import { release } from "node:os";
+import { mountedHierarchies } from "../cgroup/groups.ts";
+import type { GroupControl } from "../cgroup/layout.ts";
+import { canMergeByProcess } from "../memory/merging.ts";
 import { type Check, degraded, missing, ok, readableBytes } from "./check.ts";
 
 const GiB = 1024 ** 3;
@@ -43,12 +47,11 @@ async function networkCheck(): Promise<Check> {
 
 async function ksmCheck(): Promise<Check> {
   const [id, title] = ["ksm", "Merging of equal memory pages (KSM)"];
+  const anyway = "clones share their snapshot's pages anyway";
   const run = (await read("/sys/kernel/mm/ksm/run"))?.trim();
-  if (run === undefined)
-    return ok(id, title, "not in this kernel; clones share their snapshot's pages anyway");
-  if (run === "1")
-    return ok(id, title, "on: pages that clones wrote alike are merged, across all of the host");
-  return ok(id, title, "off; clones share their snapshot's pages anyway");
+  if (run === undefined) return ok(id, title, `not in this kernel; ${anyway}`);
+  if (!canMergeByProcess(release())) return ok(id, title, `not for single processes (Linux 6.7); ${anyway}`);
+  return ok(id, title, `${run === "1" ? "on" : "off"}; for clones that are run with --ksm; ${anyway}`);
 }
 
 async function hugePagesCheck(): Promise<Check> {
@@ -66,9 +69,18 @@ async function hugePagesCheck(): Promise<Check> {
 
 async function cgroupCheck(): Promise<Check> {
   const [id, title] = ["cgroup", "Control groups"];
-  if ((await read("/sys/fs/cgroup/cgroup.controllers")) !== undefined) return ok(id, title, "version 2");
-  const remedy = "boot the host with systemd.unified_cgroup_hierarchy=1";
-  return degraded(id, title, "version 2 is not mounted at /sys/fs/cgroup", remedy);
+  if (process.getuid?.() !== 0) {
+    return degraded(id, title, "need root: no weights, no limits of CPU and memory", "run spored as root");
+  }
+  const hierarchies = mountedHierarchies();
+  const has = (control: GroupControl) => hierarchies.some(({ controls }) => controls.includes(control));
+  const versions = new Set(hierarchies.map(({ version }) => version));
+  const missingOnes = [!has("cpus") && "CPU", !has("memory") && "memory"].filter((name) => name !== false);
+  if (missingOnes.length > 0) {
+    const finding = `no controller for ${missingOnes.join(" and ")}: no limits of it${has("weight") ? "" : ", no weights"}`;
+    return degraded(id, title, finding, "boot the host with systemd.unified_cgroup_hierarchy=1");
+  }
+  return ok(id, title, `version ${[...versions].sort().join(" and ")}: weights, limits of CPU and memory`);
 }
 
 async function fuseCheck(): Promise<Check> {

@@ -4,7 +4,7 @@ import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, it } from "vitest";
 import { temporaryDirectory } from "../testing/index.ts";
-import { memoryMerging, withMergedMemory } from "./merging.ts";
+import { canMergeByProcess, memoryMerging, withMergedMemory } from "./merging.ts";
 
 const merged = async (pid: number) =>
   /^ksm_merge_any: yes$/m.test(await readFile(`/proc/${pid}/ksm_stat`, "utf8").catch(() => ""));
@@ -105,4 +105,9 @@ it.skipIf(!root)("says so when the kernel has none", async () => {
   await using directory = await temporaryDirectory();
   const merging = memoryMerging({ kernelDirectory: directory.path, stateDirectory: directory.path });
   await expect(merging.enter("team-a", process.pid)).rejects.toMatchObject({ code: "unsupported" });
+});
+
+it("is known by the kernel's release", () => {
+  expect(["6.7.0", "6.18.44-fc", "7.0-rc1", "10.2"].map(canMergeByProcess)).not.toContain(false);
+  expect(["6.6.9", "6.1.0-40-amd64", "5.15"].map(canMergeByProcess)).not.toContain(true);
 });

@@ -106,18 +106,26 @@ export function withMergedMemory<T>(action: () => T): T {
   }
 }
 
+/**
+ * Whether a kernel of this release goes by processes: prctl(PR_SET_MEMORY_MERGE) came with Linux 6.4, and its
+ * inheritance over execve was completed with 6.7.
+ */
+export function canMergeByProcess(kernelRelease: string): boolean {
+  const [major = 0, minor = 0] = kernelRelease.split(".").map((part) => Number.parseInt(part, 10));
+  return major > 6 || (major === 6 && minor >= 7);
+}
+
 async function requireMerging(run: string): Promise<void> {
   const operation = "merge equal memory";
   if (process.getuid?.() !== 0) {
     const hint = "run spored as root";
     throw new SporeletError({ code: "permission_denied", operation, reason: "this needs root", hint });
   }
-  const [major = 0, minor = 0] = release().split(".").map(Number);
   const there = await readFile(run).then(
     () => true,
     () => false,
   );
-  if (there && (major > 6 || (major === 6 && minor >= 7))) return;
+  if (there && canMergeByProcess(release())) return;
   throw new SporeletError({
     code: "unsupported",
     operation,
