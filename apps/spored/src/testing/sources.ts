@@ -1,11 +1,12 @@
-import { open } from "node:fs/promises";
+import { open, writeFile } from "node:fs/promises";
 import net from "node:net";
 import path from "node:path";
 import { text } from "node:stream/consumers";
 import type { node as api, NodeClient } from "@sporelet/api";
-import { runProcess } from "@sporelet/host";
+import { cloneFile, runProcess } from "@sporelet/host";
 import { temporaryDirectory } from "@sporelet/host/testing";
-import { shell } from "./node.ts";
+import { openStore, type SnapshotConfig } from "@sporelet/store";
+import { buildBase, shell, type TestNode } from "./node.ts";
 
 const top = new URL("../../../../", import.meta.url).pathname;
 
@@ -16,22 +17,59 @@ export const sourcePorts = { kernel: 8080, python: 8081 };
 export type Values = Record<string, string[]>;
 
 /** How far a program was when its machine was frozen: the numbers of the draws that had begun. */
-export interface Progress {
+interface Progress {
   kernel: { getrandom: bigint; urandom: bigint; process: bigint };
   python?: bigint;
 }
 
 /** What marks the pages in which the programs note their progress. */
-export interface Marks {
+interface Marks {
   kernel: Buffer;
   python?: Buffer;
+}
+
+/** A snapshot in which programs were drawing, and how far they were. */
+export interface Sources {
+  /** Its name. */
+  snapshot: string;
+  progress: Progress;
+}
+
+/**
+ * Makes `sources:latest`: a guest that was frozen while its programs drew. It has two virtual CPUs: with one, the
+ * agent, which is urgent, leaves programs little chance to run before it has reseeded the kernel's generator.
+ */
+export async function buildSources(node: TestNode): Promise<Sources> {
+  await seed(node, await buildBase(node.client));
+  const { client } = node;
+  let marks: Marks | undefined;
+  for await (const { event } of client.boot({ snapshot: "seed", name: "seed" })) {
+    if (event.case === "ready") marks = await startSources(client, "seed");
+  }
+  if (marks === undefined) throw new Error("the seed did not start");
+  const { directory } = await client.createSnapshot({ machine: "seed", tag: "sources" });
+  await client.removeMachine({ machine: "seed", force: true });
+  return { snapshot: "sources", progress: await progressIn(path.join(directory, "memory"), marks) };
+}
+
+/** A snapshot that can only be booted: Layer 0 with another number of CPUs. */
+async function seed(node: TestNode, base: api.Snapshot): Promise<void> {
+  const { files, ...config } = JSON.parse(base.configJson) as SnapshotConfig;
+  const store = await openStore({ root: path.join(node.home, "store") });
+  await using draft = await store.newSnapshot();
+  const into = (file: string) => path.join(draft.directory, file);
+  await using memory = await open(into("memory"), "wx");
+  await memory.truncate(config.shape.memoryBytes);
+  await writeFile(into("vmstate"), "none");
+  for (const file of ["kernel", "initramfs"]) await cloneFile(path.join(base.directory, file), into(file));
+  await draft.commit({ ...config, shape: { ...config.shape, cpus: 2 } }, "seed");
 }
 
 /**
  * Starts programs in a machine that draw random values as fast as they can: guest/agent/internal/testsource, and
  * Python, if the host has one, with the modules that it needs.
  */
-export async function startSources(client: NodeClient, machine: string): Promise<Marks> {
+async function startSources(client: NodeClient, machine: string): Promise<Marks> {
   await using directory = await temporaryDirectory();
   const into = (file: string) => path.join(directory.path, file);
   const source = path.join(top, "guest/agent");
@@ -116,7 +154,7 @@ async function unpack(client: NodeClient, machine: string, archive: string): Pro
 }
 
 /** Reads in a frozen memory how far the programs were. Nothing in the guest has a part in that. */
-export async function progressIn(memoryFile: string, marks: Marks): Promise<Progress> {
+async function progressIn(memoryFile: string, marks: Marks): Promise<Progress> {
   const kernel = await pageWith(memoryFile, marks.kernel);
   const number = (index: number) => kernel.readBigUInt64LE(16 + 8 * index);
   return {
