@@ -34,12 +34,9 @@ format: setup ## Format every file
 generate: setup ## Regenerate code from proto/
 	@tools/with-node tools/generate
 
-bench: build ## Measure resumes, forks, page images and transfers, each next to its floor
+bench: build ## Measure everything next to its floor; writes out/bench.json and out/bench.md
 	@tools/setup --with-test-tools
-	@tools/with-node node bench/resume.ts
-	@tools/with-node node bench/fork.ts
-	@tools/with-node node bench/page-image.ts
-	@tools/with-node node bench/distribution.ts
+	@tools/with-node node bench/bench.ts
 
 install: build ## Install to PREFIX (default /usr/local)
 	@tools/install "$(DESTDIR)$(PREFIX)"

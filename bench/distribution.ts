@@ -1,52 +1,53 @@
 /**
- * What it costs to move snapshots of examples/hello-compose, side by side with what people would do without
- * Sporelet: raw files, `zstd -T2 -3` and `curl`, to the same registry on loopback. Needs zstd, curl, and Debian's
- * docker-registry (tools/setup --with-test-tools). Prints a table, writes out/bench-distribution.json and .md, and
- * ends with 1 when a line does not hold. BENCH_RUNS sets the repetitions of pushes, pulls and lazy runs
- * (default 3).
+ * What it costs to move snapshots, side by side with what people would do without Sporelet: raw files,
+ * `zstd -T2 -3` and `curl`, to the same registry on loopback. Needs zstd, curl, and Debian's docker-registry
+ * (tools/setup --with-test-tools).
  */
-import { execFileSync } from "node:child_process";
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { connectNode, locateNode, type node as messages, type NodeClient, sporeletHome } from "@sporelet/api";
 import { limitRate, startDockerRegistry } from "@sporelet/oci/testing";
 import { pullRaw, pushRaw, rawFiles, zstdSizeOfDifference } from "./distribution-floor.ts";
 import { progress, started } from "./machines.ts";
-import { type Line, line, markdown } from "./report.ts";
+import { guestPort, type Suite } from "./parts.ts";
+import { type Line, line } from "./report.ts";
 
 const top = join(import.meta.dirname, "..");
-const runs = Number(process.env.BENCH_RUNS ?? 3);
-const snapshot = "hello";
-const guestPort = 8080;
 const deltaMegabytes = [1, 2, 5, 10];
 const rateBitsPerSecond = 100e6;
 const resumes = 8;
 
-execFileSync(join(top, "dist/sporectl"), ["build", join(top, "examples/hello-compose"), "-t", snapshot], {
-  stdio: ["ignore", "ignore", "inherit"],
-});
-await using cleanUp = new AsyncDisposableStack();
-const scratch = await mkdtemp(join(tmpdir(), "sporelet-bench-"));
-cleanUp.defer(() => rm(scratch, { recursive: true, force: true }));
-const registry = cleanUp.use(await startDockerRegistry());
-const lines: Line[] = [];
-const { directory } = await connected((here) => here.inspectSnapshot({ snapshot }));
+/** What all of them need. */
+interface Transfers extends Suite {
+  /** Address of the registry. */
+  registry: string;
+  /** Existing directory. */
+  scratch: string;
+}
 
-await connected(measureDeltas);
-await connected(measurePushAndPull);
-await measureLazyRun();
-await connected(measureDepth);
-
-await mkdir(join(top, "out"), { recursive: true });
-await writeFile(join(top, "out/bench-distribution.json"), `${JSON.stringify(lines, undefined, 2)}\n`);
-await writeFile(join(top, "out/bench-distribution.md"), markdown(lines));
-process.stdout.write(markdown(lines));
-process.exitCode = lines.every(({ holds }) => holds) ? 0 : 1;
+export async function measureTransfers(suite: Suite): Promise<Line[]> {
+  await using cleanUp = new AsyncDisposableStack();
+  const scratch = await mkdtemp(join(tmpdir(), "sporelet-bench-"));
+  cleanUp.defer(() => rm(scratch, { recursive: true, force: true }));
+  const registry = cleanUp.use(await startDockerRegistry()).address;
+  const transfers = { ...suite, registry, scratch };
+  const { connected } = suite;
+  return [
+    ...(await connected((here) => measureDeltas(transfers, here))),
+    ...(await connected((here) => measurePushAndPull(transfers, here))),
+    ...(await measureLazyRun(transfers)),
+    ...(await connected((here) => measureDepth(transfers, here))),
+  ];
+}
 
 /** Bytes of a push of what a clone changed, next to zstd of the same pages, and to the raw files. */
-async function measureDeltas(here: NodeClient): Promise<void> {
-  const reference = (tag: string) => `${registry.address}/bench/delta:${tag}`;
+async function measureDeltas(
+  { snapshot, directory, registry, scratch }: Transfers,
+  here: NodeClient,
+): Promise<Line[]> {
+  const lines: Line[] = [];
+  const reference = (tag: string) => `${registry}/bench/delta:${tag}`;
   await push(here, snapshot, reference("base"));
   const raw = (await rawFiles(directory)).reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   for (const megabytes of deltaMegabytes) {
@@ -77,20 +78,25 @@ async function measureDeltas(here: NodeClient): Promise<void> {
       throw error;
     }
   }
+  return lines;
 }
 
 /** Times of a push and a pull with nothing known, by turns with raw files, zstd and curl. */
-async function measurePushAndPull(here: NodeClient): Promise<void> {
+async function measurePushAndPull(
+  { snapshot, directory, registry, scratch, ...suite }: Transfers,
+  here: NodeClient,
+): Promise<Line[]> {
+  const runs = suite.runs(3);
   const [ourPush, rawPush, ourPull, rawPull]: number[][] = [[], [], [], []];
   let [pushPeak, pullPeak] = [0, 0];
   for (let i = 0; i < runs; i++) {
     progress(`push and pull ${i + 1} of ${runs}`);
-    const repository = `${registry.address}/bench/whole-${i}`;
-    await forget(here);
+    const repository = `${registry}/bench/whole-${i}`;
+    await forget(here, directory);
     await resetPeak(sporeletHome());
     ourPush?.push(await timed(() => push(here, snapshot, `${repository}:v1`)));
     pushPeak = Math.max(pushPeak, await peakBytes(sporeletHome()));
-    const raw = await pushRaw(directory, `${registry.address}/bench/raw-${i}`, scratch);
+    const raw = await pushRaw(directory, `${registry}/bench/raw-${i}`, scratch);
     rawPush?.push(raw.tookMs);
     await using other = await freshNode();
     ourPull?.push(await timed(() => pull(other.client, `${repository}:v1`)));
@@ -98,7 +104,7 @@ async function measurePushAndPull(here: NodeClient): Promise<void> {
     rawPull?.push(await pullRaw(raw, other.home));
   }
   const limit = { ratioToAlternative: 1 };
-  lines.push(
+  return [
     line({
       name: "push of Layer 1 (alternative: zstd -T2 -3, curl)",
       unit: "ms",
@@ -125,16 +131,17 @@ async function measurePushAndPull(here: NodeClient): Promise<void> {
       ours: [pullPeak / 1e6],
       limit: { median: 300 },
     }),
-  );
+  ];
 }
 
 /** Ready and fetched bytes of a lazy run over 100 Mbit/s, by turns with a full pull followed by a run. */
-async function measureLazyRun(): Promise<void> {
+async function measureLazyRun({ registry, ...suite }: Transfers): Promise<Line[]> {
+  const runs = suite.runs(3);
   const [lazy, full, shares]: number[][] = [[], [], []];
   for (let i = 0; i < runs; i++) {
     progress(`lazy run ${i + 1} of ${runs}`);
     for (const fetch of ["eager", "lazy"]) {
-      await using limited = await limitRate({ target: registry.address, bitsPerSecond: rateBitsPerSecond });
+      await using limited = await limitRate({ target: registry, bitsPerSecond: rateBitsPerSecond });
       await using other = await freshNode();
       const name = `${limited.address}/bench/whole-0:v1`;
       let fetched = 0;
@@ -154,7 +161,7 @@ async function measureLazyRun(): Promise<void> {
   }
   const fullBytes = shares?.filter((_, i) => i % 2 === 0) ?? [];
   const lazyBytes = shares?.filter((_, i) => i % 2 === 1) ?? [];
-  lines.push(
+  return [
     line({
       name: "run from a registry at 100 Mbit/s to ready, lazily (alternative: pull, then run)",
       ...{ unit: "ms", ours: lazy ?? [], alternative: full ?? [], limit: { ratioToAlternative: 1 / 5 } },
@@ -166,13 +173,13 @@ async function measureLazyRun(): Promise<void> {
       alternative: fullBytes.map((bytes) => bytes / 1e6),
       limit: { ratioToAlternative: 1 / 4 },
     }),
-  );
+  ];
 }
 
 /** Resumes of a snapshot at the end of a chain of five, by turns with its base, both pulled. */
-async function measureDepth(here: NodeClient): Promise<void> {
+async function measureDepth({ snapshot, registry }: Transfers, here: NodeClient): Promise<Line[]> {
   progress("chain of five");
-  const names = [`${registry.address}/bench/chain:1`];
+  const names = [`${registry}/bench/chain:1`];
   await push(here, snapshot, names[0] ?? "");
   const made: string[] = [];
   let from = snapshot;
@@ -188,7 +195,7 @@ async function measureDepth(here: NodeClient): Promise<void> {
     await here.removeMachine({ machine: machine.id, force: true });
     made.push(child.digest);
     from = child.digest;
-    names.push(`${registry.address}/bench/chain:${depth}`);
+    names.push(`${registry}/bench/chain:${depth}`);
     await push(here, from, names.at(-1) ?? "");
   }
   await using other = await freshNode();
@@ -204,19 +211,13 @@ async function measureDepth(here: NodeClient): Promise<void> {
     }
   }
   for (const digest of made.reverse()) await here.removeSnapshot({ snapshot: digest, force: true });
-  lines.push(
+  return [
     line({
       name: "resume at the end of a chain of five to ready (alternative: its base)",
       ...{ unit: "ms", ours: times[last] ?? [], alternative: times[first] ?? [] },
       limit: { ratioToAlternative: 1.1 },
     }),
-  );
-}
-
-/** A spored that nobody talks to ends after a minute: each part connects for itself. */
-async function connected<T>(work: (here: NodeClient) => Promise<T>): Promise<T> {
-  using here = await connectNode(sporeletHome());
-  return await work(here);
+  ];
 }
 
 /** A home of its own with nothing in it, on the same disk. */
@@ -249,7 +250,7 @@ function alive(pid: number): boolean {
 }
 
 /** Blobs and what is known of publications: the next push encodes anew. */
-async function forget(client: NodeClient): Promise<void> {
+async function forget(client: NodeClient, directory: string): Promise<void> {
   const { entries } = await client.listCache({});
   const ids = entries.filter(({ kind }) => kind === "blob").map(({ id }) => id);
   if (ids.length > 0) await client.removeCache({ ids });

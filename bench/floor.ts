@@ -24,12 +24,14 @@ interface FloorRun {
   loadedMs: number;
   /** The first bytes of the agent's answer were there. */
   agentMs: number;
+  /** Of that, since the loaded machine was told to run: what a resume from a prepared process takes. */
+  resumeMs: number;
 }
 
 interface FloorOptions {
   /** Holds config.json, memory, vmstate and, where the machine has one, disk. */
   snapshotDirectory: string;
-  /** Where to put the disk's copy: on the snapshot's file system, so that it can be a reflink. */
+  /** Path that begins those of the disks' copies: on the snapshot's file system, so that they can be reflinks. */
   diskCopy?: string;
   /** Default: 10. */
   runs?: number;
@@ -45,47 +47,91 @@ interface Shape {
 }
 
 /** Runs are one after the other, each with a new process and a new copy of the disk. */
-export async function runFloor({
-  snapshotDirectory,
-  diskCopy,
-  runs = 10,
-}: FloorOptions): Promise<FloorRun[]> {
-  const { shape } = JSON.parse(readFileSync(join(snapshotDirectory, "config.json"), "utf8")) as {
-    shape: Shape;
-  };
-  const directory = mkdtempSync(join(tmpdir(), "floor-"));
-  const disk = diskCopy ?? join(directory, "disk");
-  const tap = shape.network === "tap" ? `floor${process.pid}` : undefined;
-  if (tap !== undefined) execFileSync("ip", ["tuntap", "add", "dev", tap, "mode", "tap"]);
-  try {
-    const results: FloorRun[] = [];
-    for (let i = 0; i < runs; i++) {
-      if (shape.disks > 0) {
-        rmSync(disk, { force: true });
-        execFileSync("cp", ["--reflink=auto", "--sparse=always", join(snapshotDirectory, "disk"), disk]);
-      }
-      results.push(await runOnce(snapshotDirectory, directory, shape, { disk, tap }));
+export async function runFloor(options: FloorOptions): Promise<FloorRun[]> {
+  const results: FloorRun[] = [];
+  for (let i = 0; i < (options.runs ?? 10); i++) {
+    const [machine] = await prepareBare(options, 1);
+    if (machine === undefined) throw new Error("no machine was prepared");
+    try {
+      const { monitorMs, loadedMs } = machine;
+      const resumeMs = await machine.resume();
+      results.push({ monitorMs, loadedMs, agentMs: loadedMs + resumeMs, resumeMs });
+    } finally {
+      await machine.end();
     }
-    return results;
+  }
+  return results;
+}
+
+/** `count` machines that are prepared are told to run at once. @returns until the last has answered, milliseconds */
+export async function runFloorBurst(options: FloorOptions, count: number): Promise<number> {
+  const machines = await prepareBare(options, count);
+  try {
+    return Math.max(...(await Promise.all(machines.map((machine) => machine.resume()))));
   } finally {
-    if (tap !== undefined) execFileSync("ip", ["link", "delete", tap]);
-    rmSync(disk, { force: true });
-    rmSync(directory, { recursive: true });
+    await Promise.all(machines.map((machine) => machine.end()));
   }
 }
 
-async function runOnce(
+/** A process that has loaded the snapshot and waits. */
+export interface BareMachine {
+  pid: number;
+  monitorMs: number;
+  loadedMs: number;
+  /** Lets it run. @returns until the first bytes of the agent's answer are there, milliseconds */
+  resume(): Promise<number>;
+  end(): Promise<void>;
+}
+
+/** Prepares machines, one after the other. */
+export async function prepareBare(options: FloorOptions, count: number): Promise<BareMachine[]> {
+  const { snapshotDirectory, diskCopy } = options;
+  const { shape } = JSON.parse(readFileSync(join(snapshotDirectory, "config.json"), "utf8")) as {
+    shape: Shape;
+  };
+  const machines: BareMachine[] = [];
+  try {
+    for (let i = 0; i < count; i++) {
+      const directory = mkdtempSync(join(tmpdir(), "floor-"));
+      const disk = diskCopy === undefined ? join(directory, "disk") : `${diskCopy}-${i}`;
+      const tap = shape.network === "tap" ? `fl${process.pid}-${i}` : undefined;
+      const clear = () => {
+        if (tap !== undefined) execFileSync("ip", ["link", "delete", tap]);
+        rmSync(disk, { force: true });
+        rmSync(directory, { recursive: true });
+      };
+      if (tap !== undefined) execFileSync("ip", ["tuntap", "add", "dev", tap, "mode", "tap"]);
+      try {
+        if (shape.disks > 0) {
+          rmSync(disk, { force: true });
+          const copy = ["--reflink=auto", "--sparse=always", join(snapshotDirectory, "disk"), disk];
+          execFileSync("cp", copy);
+        }
+        machines.push(await startBare(snapshotDirectory, directory, shape, { disk, tap, clear }));
+      } catch (error) {
+        clear();
+        throw error;
+      }
+    }
+    return machines;
+  } catch (error) {
+    for (const machine of machines) await machine.end();
+    throw error;
+  }
+}
+
+async function startBare(
   snapshot: string,
   directory: string,
   shape: Shape,
-  own: { disk: string; tap: string | undefined },
-): Promise<FloorRun> {
+  own: { disk: string; tap: string | undefined; clear: () => void },
+): Promise<BareMachine> {
   const words = floorCommandLine(join(snapshot, "memory"), directory, shape, own);
   const state = openSync(join(snapshot, "vmstate"), "r");
-  const frame = resumeFrame(shape.network === "none" ? undefined : shape.mac);
 
   const start = performance.now();
   const qemu = spawn("qemu-system-x86_64", words, { stdio: ["ignore", "ignore", "pipe", "pipe", state] });
+  closeSync(state);
   let log = "";
   qemu.stderr?.on("data", (text) => {
     log += text;
@@ -93,27 +139,41 @@ async function runOnce(
   const exited = once(qemu, "exit");
   const died = exited.then(() => Promise.reject(new Error(`QEMU ended: ${log}`)));
   died.catch(() => {});
+  const monitor = qemu.stdio[3] as Duplex;
+  monitor.on("error", () => {});
+  const end = async () => {
+    monitor.destroy();
+    qemu.kill("SIGKILL");
+    await exited;
+  };
   try {
-    const monitor = qemu.stdio[3] as Duplex;
-    monitor.on("error", () => {});
     // One after the other without waiting: QEMU answers the second when it has loaded the state.
     monitor.write('{"execute":"qmp_capabilities"}\n{"execute":"query-status"}\n');
     const heard = replies(monitor, 2);
     const monitorMs = (await Promise.race([heard.first, died])) - start;
     const loadedMs = (await Promise.race([heard.all, died])) - start;
-    const agent = connect(join(directory, "agent"));
-    agent.write(frame);
-    await Promise.race([once(agent, "connect"), died]);
-    monitor.write('{"execute":"cont"}\n');
-    await Promise.race([once(agent, "data"), died]);
-    const agentMs = performance.now() - start;
-    agent.destroy();
-    monitor.destroy();
-    return { monitorMs, loadedMs, agentMs };
-  } finally {
-    closeSync(state);
-    qemu.kill("SIGKILL");
-    await exited;
+    const channel = connect(join(directory, "agent"));
+    await Promise.race([once(channel, "connect"), died]);
+    return {
+      pid: qemu.pid ?? 0,
+      monitorMs,
+      loadedMs,
+      async resume() {
+        const resumedAt = performance.now();
+        channel.write(resumeFrame(shape.network === "none" ? undefined : shape.mac));
+        monitor.write('{"execute":"cont"}\n');
+        await Promise.race([once(channel, "data"), died]);
+        return performance.now() - resumedAt;
+      },
+      async end() {
+        channel.destroy();
+        await end();
+        own.clear();
+      },
+    };
+  } catch (error) {
+    await end();
+    throw error;
   }
 }
 
@@ -209,7 +269,7 @@ if (import.meta.main) {
   const results = await runFloor({ snapshotDirectory, runs: Number(runs) });
   if (process.argv.includes("--json")) process.stdout.write(`${JSON.stringify(results)}\n`);
   else {
-    const columns = ["monitorMs", "loadedMs", "agentMs"] as const;
+    const columns = ["monitorMs", "loadedMs", "agentMs", "resumeMs"] as const;
     const line = (name: string, run: FloorRun) =>
       `${name.padEnd(8)}${columns.map((column) => run[column].toFixed(1).padStart(10)).join("")}\n`;
     process.stdout.write(`run     ${columns.map((column) => column.padStart(10)).join("")}\n`);
@@ -220,6 +280,7 @@ if (import.meta.main) {
       monitorMs: median("monitorMs"),
       loadedMs: median("loadedMs"),
       agentMs: median("agentMs"),
+      resumeMs: median("resumeMs"),
     };
     process.stdout.write(line("median", medians));
   }

@@ -10,6 +10,7 @@ interface Distribution {
 /** Upper bounds; what is named has to hold. */
 interface Limit {
   median?: number;
+  p99?: number;
   ratioToFloor?: number;
   ratioToAlternative?: number;
 }
@@ -28,7 +29,8 @@ export interface Line {
   holds: boolean;
 }
 
-interface Samples {
+/** What a line is computed from. */
+export interface Samples {
   name: string;
   unit: string;
   ours: number[];
@@ -47,9 +49,19 @@ export function line(samples: Samples): Line {
   const ratioToAlternative = alternative === null ? null : ours.median / alternative.median;
   const holds =
     within(ours.median, limit.median) &&
+    within(ours.p99, limit.p99) &&
     within(ratioToFloor, limit.ratioToFloor) &&
     within(ratioToAlternative, limit.ratioToAlternative);
-  return { name, unit, ours, floor, alternative, ratioToFloor, ratioToAlternative, limit, holds };
+  const result = { name, unit, ours, floor, alternative, ratioToFloor, ratioToAlternative, limit, holds };
+  measured.set(result, samples);
+  return result;
+}
+
+const measured = new WeakMap<Line, Samples>();
+
+/** What a line of this run was computed from. */
+export function samplesOf(entry: Line): Samples | undefined {
+  return measured.get(entry);
 }
 
 /** The lines as a Markdown table. */
@@ -86,12 +98,17 @@ function within(value: number | null, limit: number | undefined): boolean {
 function describe(limit: Limit): string {
   const parts = [
     limit.median === undefined ? undefined : `median ≤ ${limit.median}`,
+    limit.p99 === undefined ? undefined : `p99 ≤ ${limit.p99}`,
     limit.ratioToFloor === undefined ? undefined : `≤ ${limit.ratioToFloor} × floor`,
-    limit.ratioToAlternative === undefined
-      ? undefined
-      : `≤ 1/${Math.round(1 / limit.ratioToAlternative)} of the alternative`,
+    limit.ratioToAlternative === undefined ? undefined : share(limit.ratioToAlternative),
   ];
   return parts.filter((part) => part !== undefined).join(", ");
+}
+
+function share(ratioToAlternative: number): string {
+  return ratioToAlternative < 0.9
+    ? `≤ 1/${Math.round(1 / ratioToAlternative)} of the alternative`
+    : `≤ ${ratioToAlternative} × the alternative`;
 }
 
 function number(value: number): string {

@@ -1,0 +1,111 @@
+/** What a resume costs: from a slot and without one, next to the bare VMM and to a cold boot. */
+import { join } from "node:path";
+import type { NodeClient } from "@sporelet/api";
+import { runFloor } from "./floor.ts";
+import { progress, started, visit } from "./machines.ts";
+import { guestPort, type Suite } from "./parts.ts";
+import { type Line, line } from "./report.ts";
+
+export function measureResumes(suite: Suite): Promise<Line[]> {
+  return suite.connected((node) => measure(suite, node));
+}
+
+async function measure(suite: Suite, node: NodeClient): Promise<Line[]> {
+  const { snapshot, directory } = suite;
+  const fromSlot: Resume[] = [];
+  const without: Resume[] = [];
+  const floor: { agentMs: number; resumeMs: number }[] = [];
+  const count = suite.runs(100);
+  await node.warmCache({ snapshot });
+  try {
+    for (let i = 0; i < count; i++) {
+      progress(`resume ${i + 1} of ${count}`);
+      const { ready } = await node.keepSlots({ snapshot, slots: 1 });
+      if (ready !== 1) throw new Error("no slot was prepared");
+      fromSlot.push(await resumeOnce(suite, node));
+      floor.push(
+        ...(await runFloor({ snapshotDirectory: directory, diskCopy: diskCopy(directory), runs: 1 })),
+      );
+      if (i % 5 === 0) {
+        await node.keepSlots({ snapshot, slots: 0 });
+        without.push(await resumeOnce(suite, node));
+      }
+    }
+  } finally {
+    await node.keepSlots({ snapshot, slots: 0 });
+  }
+  const coldMs = await coldBoot(suite, node);
+  return [
+    line({
+      name: "resume from a slot to the agent's answer (floor: a bare VMM that has loaded the state)",
+      unit: "ms",
+      ours: fromSlot.map(({ agentMs }) => agentMs),
+      floor: floor.map(({ resumeMs }) => resumeMs),
+      limit: { ratioToFloor: 1.15 },
+    }),
+    line({
+      name: "resume from a slot to ready",
+      unit: "ms",
+      ours: fromSlot.map(({ readyMs }) => readyMs),
+      limit: { median: 50, p99: 150 },
+    }),
+    line({
+      name: "resume from a slot to the first HTTP response (alternative: cold boot)",
+      unit: "ms",
+      ours: fromSlot.map(({ responseMs }) => responseMs),
+      alternative: [coldMs],
+      limit: { ratioToAlternative: 1 / 250 },
+    }),
+    line({
+      name: "resume without a slot to ready (floor: a bare VMM, started, to the agent's answer)",
+      unit: "ms",
+      ours: without.map(({ readyMs }) => readyMs),
+      floor: floor.map(({ agentMs }) => agentMs),
+      limit: { ratioToFloor: 1.5 },
+    }),
+  ];
+}
+
+/** Where the floor puts its disks: beside the snapshots, so that they are reflinks. */
+export function diskCopy(snapshotDirectory: string): string {
+  return join(snapshotDirectory, "../../tmp/floor-disk");
+}
+
+interface Resume {
+  agentMs: number;
+  readyMs: number;
+  responseMs: number;
+}
+
+/** One clone, from the request to its first response; gone afterwards. */
+async function resumeOnce({ snapshot }: Suite, node: NodeClient): Promise<Resume> {
+  const start = performance.now();
+  const machine = await started(node.run({ snapshot, ports: [{ guest: guestPort }] }));
+  await visit(machine.ports[0]?.host ?? 0);
+  const responseMs = performance.now() - start;
+  await node.removeMachine({ machine: machine.id, force: true });
+  if (machine.timings === undefined) throw new Error("spored reported no timings");
+  const { loadMs, agentMs, readyMs } = machine.timings;
+  return { agentMs: loadMs + agentMs, readyMs, responseMs };
+}
+
+async function coldBoot({ snapshot }: Suite, node: NodeClient): Promise<number> {
+  progress("cold boot");
+  const start = performance.now();
+  const machine = await started(node.boot({ snapshot, ports: [{ guest: guestPort }] }));
+  try {
+    const deadline = start + 300_000;
+    while (performance.now() < deadline) {
+      const answered = await visit(machine.ports[0]?.host ?? 0).then(
+        () => true,
+        () => false,
+      );
+      if (answered) return performance.now() - start;
+      // Not up yet; asking without a pause would take the CPU that the guest needs.
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    throw new Error("the cold machine did not answer within five minutes");
+  } finally {
+    await node.removeMachine({ machine: machine.id, force: true });
+  }
+}
