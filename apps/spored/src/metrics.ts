@@ -5,7 +5,7 @@ import type { TimingsRecord } from "./record.ts";
 /** What spored tells about itself, for Prometheus. */
 export interface Metrics {
   /** A machine became ready. */
-  started(origin: "resume" | "boot", timings: TimingsRecord): void;
+  started(origin: "resume" | "boot" | "wake", timings: TimingsRecord): void;
   /** All of it in Prometheus's text format, version 0.0.4. */
   text(node: Node): Promise<string>;
 }

@@ -20,7 +20,7 @@ import type { MachineRecord } from "./record.ts";
 import { arrivedAt } from "./server.ts";
 import { answered, keepEnvironment } from "./start.ts";
 import { removeRunFiles } from "./suspend.ts";
-import { together } from "./together.ts";
+import { together, unlessAborted } from "./together.ts";
 
 const operation = "wake";
 /** From the beginning to ready, hooks of the guest included. */
@@ -137,6 +137,8 @@ async function goOn(
     // What it does to its disk is no part of its state before it is awake.
     files.disk && cloneFile(files.disk, disk, { signal }),
   ]);
+  undo.defer(async () => void (await node.resources.ended(record)));
+  await node.resources.enterDomain(id, record.ksm);
   const slot = await node.vmm.prepare(
     {
       ...{ id, directory: record.directory, runtimeDirectory: node.runtimeDirectory },
@@ -148,6 +150,8 @@ async function goOn(
     signal,
   );
   undo.use(slot);
+  await together([node.resources.join(id, slot.pid), unlessAborted(slot.prepared, signal)]);
+  await node.resources.limit(record, slot.pid);
   const slotAt = performance.now();
   const { hookTimeoutMs } = config;
   const hello = identityHello({ kind: "resume", identity, guest: network.guest, env, hookTimeoutMs });
@@ -194,9 +198,11 @@ async function goOn(
   waiting?.alive[Symbol.dispose]();
   watchEnd(node, machine);
   watchIdle(node, machine);
+  await node.resources.running(id);
   await thinOwnState(machine.record).catch((error) => {
     node.log.error("files of a suspended machine not removed", error, { machine: machine.name });
   });
+  node.metrics.started("wake", timings);
   node.log.info("machine woken", { machine: machine.name, id, pid: vm.pid, ...timings });
 }
 
