@@ -76,6 +76,7 @@ func serveGuest(log *journal.Journal) error {
 	if err != nil {
 		return err
 	}
+	keeper.Guest.Idle = listener.Idle
 	log.Printf("agent %s waits for its host", version)
 	for {
 		conn, err := listener.Accept()

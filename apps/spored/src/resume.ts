@@ -9,7 +9,7 @@ import type { Node } from "./node.ts";
 import { publishPorts } from "./ports.ts";
 import { type PreparedClone, prepareClone } from "./preparation.ts";
 import { answered, keepEnvironment, type StartPlan } from "./start.ts";
-import { together } from "./together.ts";
+import { together, unlessAborted } from "./together.ts";
 
 /**
  * Resumes one clone of a snapshot that passed the gate: takes the slot that `enlist` found for it, or else
@@ -33,6 +33,8 @@ export async function resumeClone(
   try {
     const { slot, network, diskClone, fromPool } = await cloneFor(node, machine, plan, { undo, signal });
     const slotAt = performance.now();
+    // The first words hold the time: written now, they are read as soon as the guest runs.
+    await unlessAborted(slot.prepared, signal);
     const { identity } = record;
     const { hookTimeoutMs } = snapshot.config;
     const hello = identityHello({ kind: "resume", identity, guest: network.guest, env, hookTimeoutMs });
@@ -79,8 +81,15 @@ export async function resumeClone(
       snapshot: plan.reference,
       pid: vm.pid,
       ...timings,
-      // The guest's own account of its first contact: clock, entropy, identity, network, hooks.
-      guestUs: [reply.clockUs, reply.entropyUs, reply.identityUs, reply.networkUs, reply.hooksUs].join(" "),
+      // The guest's own account of its first contact: clock, entropy, identity, network, thaw, hooks.
+      guestUs: [
+        reply.clockUs,
+        reply.entropyUs,
+        reply.identityUs,
+        reply.networkUs,
+        reply.thawUs,
+        reply.hooksUs,
+      ].join(" "),
     });
   } catch (error) {
     const ours = SporeletError.from(error, { operation: "resume", subject: machine.name });

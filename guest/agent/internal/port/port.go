@@ -43,6 +43,9 @@ type Listener struct {
 	next []byte
 	// buffer holds one read.
 	buffer []byte
+	// parked: reopened, and nobody came since; idle as told by Idle.
+	parked bool
+	idle   time.Time
 }
 
 // readBytes is how much one read can give at most: the driver's buffers are pages.
@@ -72,6 +75,13 @@ func (l *Listener) Accept() (net.Conn, error) {
 	if err := l.awaitLeave(); err != nil {
 		return nil, err
 	}
+	l.idle = time.Time{}
+	if l.parked {
+		l.parked = false
+		if err := l.awaitParked(); err != nil {
+			return nil, err
+		}
+	}
 	if len(l.next) == 0 {
 		if err := l.await(func(n int) bool {
 			l.next = l.buffer[:n]
@@ -93,7 +103,7 @@ func (l *Listener) Reopen() error {
 		return err
 	}
 	_ = l.file.Close()
-	l.next = nil
+	l.next, l.parked = nil, true
 	return l.open()
 }
 

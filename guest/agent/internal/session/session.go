@@ -159,7 +159,9 @@ func (k *Keeper) firstContact(conn net.Conn) error {
 	if err := frame.Write(conn, answer); err != nil {
 		return fmt.Errorf("first contact: %w", err)
 	}
-	k.Guest.Release()
+	if err := k.Guest.Answered(); err != nil {
+		k.Journal.Printf("programs that wait for the next generation are not told: %v", err)
+	}
 	if k.Answered != nil {
 		k.Answered()
 	}

@@ -1,7 +1,8 @@
 // Command testsource is what the test of uniqueness clones: it draws random values from the kernel as fast as it
 // can, hands them out with numbers, and notes how far it is where the test finds it in the guest's frozen memory.
 //
-//	testsource ADDRESS    prints the mark of its page of progress and serves GET /values?getrandom=N&urandom=N&process=N: the values after these numbers
+//	testsource ADDRESS    prints the mark of its page of progress and serves GET /values?getrandom=N&urandom=N&process=N: the values after these numbers,
+//	                      and GET /clock
 //	testsource            prints one value: what a freshly started process draws
 package main
 
@@ -18,6 +19,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -164,6 +166,10 @@ func main() {
 		}
 		end.Do(func() { close(ended) })
 		_ = json.NewEncoder(w).Encode(answer)
+	})
+	// The guest's clock, nanoseconds since the epoch.
+	http.HandleFunc("/clock", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = fmt.Fprintln(w, time.Now().UnixNano())
 	})
 	log.Fatal(http.ListenAndServe(os.Args[1], nil))
 }

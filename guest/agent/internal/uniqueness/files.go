@@ -47,7 +47,7 @@ func (g *Guest) Freeze() error {
 
 // Thaw undoes Freeze, without a first contact.
 func (g *Guest) Thaw() error {
-	g.Release()
+	g.release()
 	if g.Programs == nil {
 		return nil
 	}
@@ -55,7 +55,7 @@ func (g *Guest) Thaw() error {
 }
 
 func (g *Guest) prepare() error {
-	g.Release()
+	g.release()
 	g.prepared = &prepared{files: map[string]*preparedFile{}, hooks: g.resumeHooks()}
 	for _, path := range identityFiles {
 		content, err := os.ReadFile(g.Root + path)
@@ -74,9 +74,15 @@ func (g *Guest) prepare() error {
 	return g.Kernel.Prepare()
 }
 
-// Release closes what Prepare opened: a guest that runs may replace its files. Called once a host was
-// answered.
-func (g *Guest) Release() {
+// Answered is called when a host was answered: those that wait for the next generation are told, and what a clone
+// needed is closed, because a guest that runs may replace its files.
+func (g *Guest) Answered() error {
+	err := g.tellGeneration()
+	g.release()
+	return err
+}
+
+func (g *Guest) release() {
 	if g.prepared != nil {
 		for _, file := range g.prepared.files {
 			_ = unix.Close(file.fd)

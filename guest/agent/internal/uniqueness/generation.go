@@ -39,12 +39,20 @@ func (e *generationEnd) close() { _ = unix.Close(e.fd) }
 
 func (g *Guest) nextPlace() string { return g.Root + NextGenerationFile + ".sporelet" }
 
-// setGeneration writes the identifier and then tells those that wait. The order matters: who is woken reads the
-// new one.
+// setGeneration writes the identifier. Those that wait are told by tellGeneration.
 func (g *Guest) setGeneration(id string) error {
-	if err := g.writeInPlace(GenerationFile, []byte(id+"\n"), 0o444); err != nil {
-		return err
+	g.untold = true
+	return g.writeInPlace(GenerationFile, []byte(id+"\n"), 0o444)
+}
+
+// tellGeneration wakes those that wait for the next generation, once the identifier is written. A clone does that
+// when its host was answered, because it takes as long as all the rest of the identity; whoever must not be late
+// looks at the identifier.
+func (g *Guest) tellGeneration() error {
+	if !g.untold {
+		return nil
 	}
+	g.untold = false
 	var next *generationEnd
 	if g.prepared != nil {
 		next, g.prepared.next = g.prepared.next, nil

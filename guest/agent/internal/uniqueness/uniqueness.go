@@ -31,10 +31,14 @@ type Guest struct {
 	Reaper *proc.Reaper
 	// Programs are stopped for a freeze; nil where they are not ours to stop.
 	Programs Programs
+	// Idle is an instant shortly before the host's words came, zero when none is known. May be nil.
+	Idle func() time.Time
 	// prepared is what Prepare left for the next first contact, else nil.
 	prepared *prepared
 	// current ends with this generation; nil before the first.
 	current *generationEnd
+	// untold: the next generation has begun, and current has not ended yet.
+	untold bool
 }
 
 // Kernel is the part that cannot be tried out on a developer's machine.
@@ -86,7 +90,7 @@ func (g *Guest) Apply(hello *agentv1.Hello, reply *agentv1.HelloReply, environme
 		if hello.Kind == agentv1.HelloKind_HELLO_KIND_RECONNECT {
 			tolerance = reconnectTolerance
 		}
-		if err := g.Kernel.SetClock(time.Unix(0, hello.WallClockNs), tolerance); err != nil {
+		if err := g.Kernel.SetClock(g.timeNow(hello), tolerance); err != nil {
 			if hello.Kind == agentv1.HelloKind_HELLO_KIND_RECONNECT {
 				err = errors.Join(err, g.Thaw()) // It is the same guest as before, whatever its clock.
 			}
@@ -124,6 +128,19 @@ func (g *Guest) Apply(hello *agentv1.Hello, reply *agentv1.HelloReply, environme
 		lap(&reply.HooksUs)
 	}
 	return nil
+}
+
+// timeNow is the host's time, moved on by how long its words have waited for us.
+func (g *Guest) timeNow(hello *agentv1.Hello) time.Time {
+	written := time.Unix(0, hello.WallClockNs)
+	if g.Idle == nil {
+		return written
+	}
+	idle := g.Idle()
+	if idle.IsZero() {
+		return written
+	}
+	return written.Add(time.Since(idle))
 }
 
 func (g *Guest) thaw(lap func(*uint32), reply *agentv1.HelloReply) *agentv1.AgentError {

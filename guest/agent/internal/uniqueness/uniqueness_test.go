@@ -94,7 +94,7 @@ func TestAPreparedGuestWritesTheSameAsOneThatIsNot(t *testing.T) {
 		if failure := apply(guest, second); failure != nil {
 			t.Fatal(failure)
 		}
-		guest.Release()
+		_ = guest.Answered()
 		for file, want := range map[string]string{
 			"/etc/hostname": "clone\n", "/etc/machine-id": second.MachineId + "\n", GenerationFile: "another\n",
 			"/etc/hosts": "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n127.0.1.1 clone\n",
@@ -112,6 +112,9 @@ func TestWhoWaitsForTheNextGenerationIsToldAndFindsIt(t *testing.T) {
 		guest := &Guest{Root: root, Kernel: &recorder{}}
 		if failure := apply(guest, resumeHello()); failure != nil {
 			t.Fatal(failure)
+		}
+		if err := guest.Answered(); err != nil {
+			t.Fatal(err)
 		}
 		id, err := os.Open(root + GenerationFile)
 		if err != nil {
@@ -139,6 +142,9 @@ func TestWhoWaitsForTheNextGenerationIsToldAndFindsIt(t *testing.T) {
 		second.GenerationId = "GENERATION"
 		if failure := apply(guest, second); failure != nil {
 			t.Fatal(failure)
+		}
+		if err := guest.Answered(); err != nil {
+			t.Fatal(err)
 		}
 		if _, err := waiting.Read(make([]byte, 1)); err != io.EOF {
 			t.Fatalf("the generation goes on: %v", err)
