@@ -18,11 +18,13 @@ import { openSuite, type Part } from "./parts.ts";
 import { plot } from "./plot.ts";
 import { type Line, markdown, samplesOf } from "./report.ts";
 import { measureResumes } from "./resumes.ts";
+import { measureSuspensions } from "./suspend.ts";
 
 const parts: Record<string, Part> = {
   resumes: measureResumes,
   burst: measureBurst,
   fork: measureForks,
+  suspend: measureSuspensions,
   density: measureDensity,
   spored: measureSpored,
   transfers: measureTransfers,
