@@ -88,13 +88,17 @@ func (k *Keeper) Forget() {
 // leaving.
 func (k *Keeper) Serve(conn net.Conn) error {
 	defer conn.Close()
-	if err := k.firstContact(conn); err != nil {
+	for {
+		rehearsal, err := k.firstContact(conn)
 		if errors.Is(err, errLeft) {
 			return nil
+		} else if err != nil {
+			return err
 		}
-		return err
+		if !rehearsal {
+			return k.serveHTTP(conn)
+		}
 	}
-	return k.serveHTTP(conn)
 }
 
 // unmarked is a stream without the marker that it may begin with.
@@ -127,12 +131,13 @@ func (u *unmarked) Read(p []byte) (int, error) {
 // errLeft: the host left before it had said anything.
 var errLeft = errors.New("the host left")
 
-func (k *Keeper) firstContact(conn net.Conn) error {
+// firstContact answers one Hello, and says whether that was a rehearsal.
+func (k *Keeper) firstContact(conn net.Conn) (rehearsal bool, failure error) {
 	body, err := frame.Read(&unmarked{Reader: conn, marker: k.Marker()})
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return errLeft
+		return false, errLeft
 	} else if err != nil {
-		return fmt.Errorf("first contact: %w", err)
+		return false, fmt.Errorf("first contact: %w", err)
 	}
 	hello := &agentv1.Hello{}
 	reply := &agentv1.HelloReply{Protocol: Protocol, AgentVersion: k.Version}
@@ -149,15 +154,19 @@ func (k *Keeper) firstContact(conn net.Conn) error {
 	reply.WallClockNs = time.Now().UnixNano()
 	answer, err := proto.Marshal(reply)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if hello.Kind == agentv1.HelloKind_HELLO_KIND_RECONNECT && hello.GenerationId != "" {
 		if _, err := conn.Write(mark(body)); err != nil {
-			return fmt.Errorf("first contact: %w", err)
+			return false, fmt.Errorf("first contact: %w", err)
 		}
 	}
 	if err := frame.Write(conn, answer); err != nil {
-		return fmt.Errorf("first contact: %w", err)
+		return false, fmt.Errorf("first contact: %w", err)
+	}
+	if hello.Kind == agentv1.HelloKind_HELLO_KIND_REHEARSAL && reply.Error == nil {
+		k.Guest.Rehearsed()
+		return true, nil
 	}
 	if err := k.Guest.Answered(); err != nil {
 		k.Journal.Printf("programs that wait for the next generation are not told: %v", err)
@@ -166,12 +175,12 @@ func (k *Keeper) firstContact(conn net.Conn) error {
 		k.Answered()
 	}
 	if reply.Error != nil {
-		return fmt.Errorf("first contact: %s: %s", reply.Error.Code, reply.Error.Message)
+		return false, fmt.Errorf("first contact: %s: %s", reply.Error.Code, reply.Error.Message)
 	}
 	if k.Ready != nil {
 		k.ready.Do(k.Ready)
 	}
-	return nil
+	return false, nil
 }
 
 func (k *Keeper) apply(hello *agentv1.Hello, reply *agentv1.HelloReply) *agentv1.AgentError {
@@ -187,6 +196,9 @@ func (k *Keeper) apply(hello *agentv1.Hello, reply *agentv1.HelloReply) *agentv1
 			marker := mark([]byte("sporelet reconnect " + hello.GenerationId))
 			k.marker.Store(&marker)
 		}
+	case agentv1.HelloKind_HELLO_KIND_REHEARSAL:
+		// From now on it is nobody, until a resume makes it somebody.
+		k.stranger = true
 	case agentv1.HelloKind_HELLO_KIND_RECONNECT:
 		if k.stranger {
 			return &agentv1.AgentError{Code: "identity", Message: "this guest failed to become unique; only a resume can follow"}

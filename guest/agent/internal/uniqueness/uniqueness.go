@@ -33,6 +33,8 @@ type Guest struct {
 	Programs Programs
 	// Idle is an instant shortly before the host's words came, zero when none is known. May be nil.
 	Idle func() time.Time
+	// rehearsed is when a rehearsal was answered; zero when the last first contact was none.
+	rehearsed time.Time
 	// prepared is what Prepare left for the next first contact, else nil.
 	prepared *prepared
 	// current ends with this generation; nil before the first.
@@ -84,7 +86,8 @@ func (g *Guest) Apply(hello *agentv1.Hello, reply *agentv1.HelloReply, environme
 		*us = uint32(now.Sub(mark).Microseconds())
 		mark = now
 	}
-	resume := hello.Kind == agentv1.HelloKind_HELLO_KIND_RESUME
+	rehearsal := hello.Kind == agentv1.HelloKind_HELLO_KIND_REHEARSAL
+	resume := rehearsal || hello.Kind == agentv1.HelloKind_HELLO_KIND_RESUME
 	if hello.WallClockNs != 0 {
 		tolerance := resumeTolerance
 		if hello.Kind == agentv1.HelloKind_HELLO_KIND_RECONNECT {
@@ -99,6 +102,7 @@ func (g *Guest) Apply(hello *agentv1.Hello, reply *agentv1.HelloReply, environme
 	} else if resume {
 		return failed("clock", errors.New("the host sent no time"))
 	}
+	g.rehearsed = time.Time{}
 	lap(&reply.ClockUs)
 	if hello.Kind == agentv1.HelloKind_HELLO_KIND_RECONNECT {
 		return g.thaw(lap, reply)
@@ -115,6 +119,9 @@ func (g *Guest) Apply(hello *agentv1.Hello, reply *agentv1.HelloReply, environme
 		return failed("network", err)
 	}
 	lap(&reply.NetworkUs)
+	if rehearsal {
+		return nil
+	}
 	if failure := g.thaw(lap, reply); failure != nil {
 		return failure
 	}
@@ -133,15 +140,19 @@ func (g *Guest) Apply(hello *agentv1.Hello, reply *agentv1.HelloReply, environme
 // timeNow is the host's time, moved on by how long its words have waited for us.
 func (g *Guest) timeNow(hello *agentv1.Hello) time.Time {
 	written := time.Unix(0, hello.WallClockNs)
-	if g.Idle == nil {
-		return written
+	idle := g.rehearsed
+	if idle.IsZero() && g.Idle != nil {
+		idle = g.Idle()
 	}
-	idle := g.Idle()
 	if idle.IsZero() {
 		return written
 	}
 	return written.Add(time.Since(idle))
 }
+
+// Rehearsed is called when a rehearsal was answered: the host stops the guest at once, and it goes on with the
+// host's next words.
+func (g *Guest) Rehearsed() { g.rehearsed = time.Now() }
 
 func (g *Guest) thaw(lap func(*uint32), reply *agentv1.HelloReply) *agentv1.AgentError {
 	if g.Programs == nil {

@@ -55,6 +55,11 @@ const (
 	// The guest went on running while the host was away, was paused in place, or
 	// was frozen and goes on: only the clock is set, and programs go on.
 	HelloKind_HELLO_KIND_RECONNECT HelloKind = 3
+	// A RESUME to try out: it is answered in the same way, but programs go on
+	// standing still, and no hooks run. The next frame on the same connection is
+	// another Hello. What a guest has done once it does much sooner again, so a
+	// host that prepares a clone has it rehearse before it knows whose it will be.
+	HelloKind_HELLO_KIND_REHEARSAL HelloKind = 4
 )
 
 // Enum value maps for HelloKind.
@@ -64,12 +69,14 @@ var (
 		1: "HELLO_KIND_BOOT",
 		2: "HELLO_KIND_RESUME",
 		3: "HELLO_KIND_RECONNECT",
+		4: "HELLO_KIND_REHEARSAL",
 	}
 	HelloKind_value = map[string]int32{
 		"HELLO_KIND_UNSPECIFIED": 0,
 		"HELLO_KIND_BOOT":        1,
 		"HELLO_KIND_RESUME":      2,
 		"HELLO_KIND_RECONNECT":   3,
+		"HELLO_KIND_REHEARSAL":   4,
 	}
 )
 
@@ -2519,12 +2526,13 @@ const file_sporelet_agent_v1_agent_proto_rawDesc = "" +
 	"\bhooks_ms\x18\x03 \x01(\rR\ahooksMs\"0\n" +
 	"\x0fShutdownRequest\x12\x1d\n" +
 	"\n" +
-	"timeout_ms\x18\x01 \x01(\rR\ttimeoutMs*m\n" +
+	"timeout_ms\x18\x01 \x01(\rR\ttimeoutMs*\x87\x01\n" +
 	"\tHelloKind\x12\x1a\n" +
 	"\x16HELLO_KIND_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fHELLO_KIND_BOOT\x10\x01\x12\x15\n" +
 	"\x11HELLO_KIND_RESUME\x10\x02\x12\x18\n" +
-	"\x14HELLO_KIND_RECONNECT\x10\x032\xd8\b\n" +
+	"\x14HELLO_KIND_RECONNECT\x10\x03\x12\x18\n" +
+	"\x14HELLO_KIND_REHEARSAL\x10\x042\xd8\b\n" +
 	"\fAgentService\x12K\n" +
 	"\x04Exec\x12\x1e.sporelet.agent.v1.ExecRequest\x1a\x1f.sporelet.agent.v1.ExecResponse(\x010\x01\x12C\n" +
 	"\x04Stat\x12\x1e.sporelet.agent.v1.StatRequest\x1a\x1b.sporelet.agent.v1.FileInfo\x12E\n" +
