@@ -183,9 +183,10 @@ export async function valuesAfter(machine: api.Machine, { kernel, python }: Prog
     Object.entries(kernel).map(([name, begun]): [string, string] => [name, String(begun)]),
   );
   const ports = { kernel: portOf(machine, sourcePorts.kernel), python: portOf(machine, sourcePorts.python) };
-  // One after the other: they share one processor.
-  const fromPython = python === undefined ? {} : ((await say(ports.python, `${python}\n`)) as Values);
-  const response = await fetch(`http://127.0.0.1:${ports.kernel}/values?${numbers}`);
+  const [response, fromPython] = await Promise.all([
+    fetch(`http://127.0.0.1:${ports.kernel}/values?${numbers}`),
+    python === undefined ? {} : (say(ports.python, `${python}\n`) as Promise<Values>),
+  ]);
   if (!response.ok) throw new Error(await response.text());
   return { ...((await response.json()) as Values), ...fromPython };
 }
@@ -200,4 +201,24 @@ function portOf(machine: api.Machine, guest: number): number {
   const port = machine.ports.find((each) => each.guest === guest)?.host;
   if (port === undefined) throw new Error(`port ${guest} is not published`);
   return port;
+}
+
+/**
+ * How far a clone's clock is from the host's, milliseconds, by the quickest of several exchanges: the truth is within
+ * the uncertainty, half of what that one took.
+ */
+export async function clockOffset(
+  machine: api.Machine,
+): Promise<{ offsetMs: number; uncertaintyMs: number }> {
+  const address = `http://127.0.0.1:${portOf(machine, sourcePorts.kernel)}/clock`;
+  const now = () => performance.timeOrigin + performance.now();
+  let best = { offsetMs: 0, uncertaintyMs: Number.POSITIVE_INFINITY };
+  for (let round = 0; round < 10; round++) {
+    const sent = now();
+    const guestMs = Number(await (await fetch(address)).text()) / 1e6;
+    const uncertaintyMs = (now() - sent) / 2;
+    if (uncertaintyMs < best.uncertaintyMs)
+      best = { offsetMs: guestMs - sent - uncertaintyMs, uncertaintyMs };
+  }
+  return best;
 }
