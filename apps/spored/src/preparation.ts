@@ -24,6 +24,8 @@ export interface PartsOptions {
   snapshot: StoredSnapshot;
   /** Published by the VMM itself where it makes the network. */
   ports: readonly PortRecord[];
+  /** Trust domain whose machines' memory is merged with its own; see `StartPlan`. */
+  ksm?: string | undefined;
   signal: AbortSignal;
 }
 
@@ -82,14 +84,16 @@ export interface PreparedClone extends AsyncDisposable {
 
 /** Prepares a clone. Whatever fails, or is aborted, is undone before this returns. */
 export async function prepareClone(
-  node: Pick<Node, "store" | "networks" | "vmm" | "runtimeDirectory">,
+  node: Pick<Node, "store" | "networks" | "vmm" | "runtimeDirectory" | "resources">,
   options: PartsOptions,
 ): Promise<PreparedClone> {
-  const { id, snapshot, signal } = options;
+  const { id, snapshot, ksm, signal } = options;
   const { config, files } = snapshot;
   const lazy = lazyPartsOf(snapshot);
   await using undo = new AsyncDisposableStack();
   const { network, disks, diskClone } = await makeParts(node, options, undo);
+  undo.defer(async () => void (await node.resources.ended({ id })));
+  await node.resources.enterDomain(id, ksm);
   const slot = await node.vmm.prepare(
     {
       id,
@@ -104,10 +108,12 @@ export async function prepareClone(
       disks,
       ...(lazy && { launcher: exactPagesLauncher() }),
       ...(network.backend && { network: network.backend }),
+      mergeMemory: ksm !== undefined,
     },
     signal,
   );
   undo.use(slot);
+  await node.resources.join(id, slot.pid);
   const made = undo.move();
   return { id, snapshot, slot, network, diskClone, [Symbol.asyncDispose]: () => made.disposeAsync() };
 }

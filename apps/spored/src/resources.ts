@@ -1,4 +1,5 @@
 /** What machines may take of their host, and what they share there: control groups and merged memory. */
+import { SporeletError } from "@sporelet/errors";
 import { type MachineLimits, type MemoryMerging, machineGroups, memoryMerging } from "@sporelet/host";
 import type { Log } from "./log.ts";
 import type { MachineRecord } from "./record.ts";
@@ -22,6 +23,8 @@ export interface Resources {
   running(id: string): Promise<void>;
   /** Its VMM has ended, or was never there. @returns why, when that was for a limit */
   ended(machine: Pick<Subject, "id" | "limits">): Promise<string | undefined>;
+  /** Of a machine that did not start. @throws SporeletError `resource_exhausted` when that was for its limit. */
+  explain(machine: Subject, operation: string): Promise<void>;
   /** At spored's start: goes on for machines that run, and clears away what is left of others. */
   adopt(machines: readonly Subject[]): Promise<void>;
 }
@@ -31,7 +34,15 @@ export function createResources({ owner, log }: { owner: string; log: Log }): Re
   const merging: MemoryMerging = memoryMerging();
   /** Machines of the trust domain. This process is a member of it for all of them while they start. */
   const members = new Set<string>();
+  const ended: Resources["ended"] = async ({ id, limits }) => {
+    const { outOfMemory } = await groups.remove(id);
+    if (members.delete(id)) await (members.size === 0 ? merging.leave(process.pid) : merging.sweep());
+    if (!outOfMemory) return undefined;
+    const mebibytes = Math.round((limits?.memoryBytes ?? 0) / 2 ** 20);
+    return `the kernel ended it: it took more than its memory limit of ${mebibytes} MiB`;
+  };
   return {
+    ended,
     require(limits = {}, operation, subject) {
       groups.require(limits, operation, subject);
     },
@@ -56,12 +67,12 @@ export function createResources({ owner, log }: { owner: string; log: Log }): Re
     async running(id) {
       await groups.weigh(id, "running").catch((error) => log.warn("no weight", { id, error: String(error) }));
     },
-    async ended({ id, limits }) {
-      const { outOfMemory } = await groups.remove(id);
-      if (members.delete(id)) await (members.size === 0 ? merging.leave(process.pid) : merging.sweep());
-      if (!outOfMemory) return undefined;
-      const mebibytes = Math.round((limits?.memoryBytes ?? 0) / 2 ** 20);
-      return `the kernel ended it: it took more than its memory limit of ${mebibytes} MiB`;
+    async explain(machine, operation) {
+      if (machine.limits === undefined) return;
+      const reason = await ended(machine);
+      if (reason === undefined) return;
+      const hint = "give it a higher --memory-limit";
+      throw new SporeletError({ code: "resource_exhausted", operation, subject: machine.name, reason, hint });
     },
     async adopt(machines) {
       await groups.sweep(new Set(machines.map(({ id }) => id)));

@@ -32,13 +32,22 @@ export async function resumeClone(
   undo.defer(() => node.machines.delete(machine));
   try {
     const { slot, network, diskClone, fromPool } = await cloneFor(node, machine, plan, { undo, signal });
+    await node.resources.limit(record, slot.pid);
     const slotAt = performance.now();
     // The first words hold the time: written now, they are read as soon as the guest runs.
     await unlessAborted(slot.prepared, signal);
     const { identity } = record;
     const { hookTimeoutMs } = snapshot.config;
     const hello = identityHello({ kind: "resume", identity, guest: network.guest, env, hookTimeoutMs });
-    const { machine: vm, channel, loadedAt } = await slot.resume({ firstWords: helloFrame(hello), signal });
+    const {
+      machine: vm,
+      channel,
+      loadedAt,
+    } = await slot.resume({
+      firstWords: helloFrame(hello),
+      diskBytesPerSecond: plan.limits?.ioBytesPerSecond,
+      signal,
+    });
     undo.defer(() => vm.stop());
     const reply = await answered(vm, machine, firstContact(channel, "sent", { signal }));
     const agentAt = performance.now();
@@ -73,6 +82,7 @@ export async function resumeClone(
     machine.live = { vm, agent, network, ports: published, alive: node.activity.begin() };
     undo.move();
     watchEnd(node, machine);
+    void node.resources.running(id);
     if (lazy) await node.lazy.started(machine);
     node.metrics.started("resume", timings);
     node.log.info("machine resumed", {
@@ -92,6 +102,7 @@ export async function resumeClone(
       ].join(" "),
     });
   } catch (error) {
+    await node.resources.explain(record, "resume");
     const ours = SporeletError.from(error, { operation: "resume", subject: machine.name });
     throw signal.aborted && ours.code === "cancelled" ? ours : ((await lazy?.explain(ours)) ?? ours);
   }
@@ -101,7 +112,7 @@ export async function resumeClone(
 async function cloneFor(
   node: Node,
   machine: ManagedMachine,
-  { snapshot, env, ports }: StartPlan,
+  { snapshot, env, ports, ksm }: StartPlan,
   { undo, signal }: { undo: AsyncDisposableStack; signal: AbortSignal },
 ): Promise<PreparedClone & { fromPool: boolean }> {
   const { id, prepared } = machine;
@@ -109,7 +120,7 @@ async function cloneFor(
   undo.defer(() => dropEnvironment(node, id));
   signal.throwIfAborted();
   const [clone] = await together([
-    prepared ?? prepareClone(node, { id, snapshot, ports, signal }).then((made) => undo.use(made)),
+    prepared ?? prepareClone(node, { id, snapshot, ports, ksm, signal }).then((made) => undo.use(made)),
     keepEnvironment(node, id, env),
   ]);
   return { ...clone, fromPool: prepared !== undefined };

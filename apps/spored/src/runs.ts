@@ -7,6 +7,7 @@ import { requireCount } from "./count.ts";
 import { kernelOf, requireBootable } from "./gate.ts";
 import { gateHost } from "./gate-host.ts";
 import { shapeOn } from "./host-shape.ts";
+import { checkDomain, checkLimits } from "./limits.ts";
 import type { ManagedMachine } from "./machine.ts";
 import { cloneNames } from "./names.ts";
 import type { Node } from "./node.ts";
@@ -33,6 +34,9 @@ export async function* run(
 ): AsyncGenerator<api.RunEvent> {
   const count = requireCount(request.count, "run", request.snapshot);
   const ports = checkPorts(request.ports, count);
+  const limits = checkLimits(request.limits, "run", request.snapshot);
+  node.resources.require(limits, "run", request.snapshot);
+  const ksm = checkDomain(request.ksm, "run", request.snapshot);
   const time = callTime(context.signal, request.timeoutMs);
   using obtained = yield* relay<api.RunEvent, Resumable>((onEvent, signal) =>
     obtain(node, request, {
@@ -45,7 +49,7 @@ export async function* run(
   const names = cloneNames(request.name, count, node.machines.hasName);
   const { env, remove } = request;
   const plans = names.map((name, index) => ({
-    ...{ snapshot, reference: request.snapshot, name, env, remove },
+    ...{ snapshot, reference: request.snapshot, name, env, remove, limits, ksm },
     ports: portsOfClone(ports, index),
     arrivedAt: context.values.get(arrivedAt),
   }));

@@ -1,6 +1,7 @@
 import { writeFile } from "node:fs/promises";
 import path from "node:path";
 import { SporeletError } from "@sporelet/errors";
+import type { MachineLimits } from "@sporelet/host";
 import type { StoredSnapshot } from "@sporelet/store";
 import type { Machine as VmmMachine } from "@sporelet/vmm";
 import { newIdentity } from "./identity.ts";
@@ -22,6 +23,10 @@ export interface StartPlan {
   env: Record<string, string>;
   /** Remove the machine when it stops. */
   remove: boolean;
+  /** What it may take of the host. */
+  limits?: MachineLimits | undefined;
+  /** Trust domain whose machines' memory is merged with its own. Slots are prepared without one. */
+  ksm?: string | undefined;
   /** When the request arrived, on the clock of `performance.now()`. */
   arrivedAt: number;
 }
@@ -54,6 +59,8 @@ export function enlist(node: Node, plan: StartPlan, origin: MachineRecord["origi
     ports: [],
     identity: newIdentity(plan.name),
     remove: plan.remove,
+    ...(plan.limits && { limits: plan.limits }),
+    ...(plan.ksm !== undefined && { ksm: plan.ksm }),
     ...(lazyPartsOf(plan.snapshot) && { lazy: true }),
   };
   const machine = createMachine(record, prepared);

@@ -134,7 +134,7 @@ export function createSlots(node: NodeParts): Slots {
   return {
     take(plan) {
       const { snapshot } = plan;
-      if (all.size === 0 || lazyPartsOf(snapshot) !== undefined) return undefined;
+      if (all.size === 0 || lazyPartsOf(snapshot) !== undefined || plan.ksm !== undefined) return undefined;
       follow(plan);
       const kept = all.get(snapshot.digest);
       if (kept === undefined) return undefined;
