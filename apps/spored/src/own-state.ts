@@ -5,6 +5,7 @@
  *   DIRECTORY/state-XXXXXXXX/memory       a reflink of what it ran from, with its own pages written over that
  *                            vmstate
  *                            disk         its disk at that instant; the very file, not a copy
+ *                            workingset   its snapshot's, if that has one
  *                            config.json  its snapshot's config, with the VMM and the shape that it really had
  *
  * The machine's record names the directory. A machine that was woken goes on from it and maps `memory`, the rest is
@@ -21,7 +22,7 @@ import type { MachineRecord } from "./record.ts";
 export type OwnState = Pick<StoredSnapshot, "config" | "files">;
 
 /** Path of the directory with a machine's own state; undefined when it was never suspended. */
-function ownStatePath({ directory, ownState }: MachineRecord): string | undefined {
+export function ownStatePath({ directory, ownState }: MachineRecord): string | undefined {
   return ownState === undefined ? undefined : path.join(directory, ownState);
 }
 
@@ -57,7 +58,7 @@ export async function readOwnState(record: MachineRecord): Promise<OwnState> {
     const needed = { memory: at("memory"), vmstate: at("vmstate") };
     const files = record.diskBytes > 0 ? { ...needed, disk: at("disk") } : needed;
     await Promise.all(Object.values(files).map((file) => stat(file)));
-    return { config, files };
+    return { config, files: { ...files, workingset: at("workingset") } };
   } catch (error) {
     const reason = `some of it is missing in ${directory}`;
     throw new SporeletError({ ...context, code: "corrupt", reason, cause: error });

@@ -10,7 +10,7 @@ import { environmentOf, release } from "./lifecycle.ts";
 import { type LiveParts, type ManagedMachine, requireState } from "./machine.ts";
 import { machineMessage } from "./messages.ts";
 import type { Node } from "./node.ts";
-import { makeOwnState, ownConfig, removeOtherStates } from "./own-state.ts";
+import { makeOwnState, ownConfig, ownStatePath, removeOtherStates } from "./own-state.ts";
 import { requireRoomFor } from "./room.ts";
 import { together } from "./together.ts";
 
@@ -83,6 +83,10 @@ async function freezeForGood(
   const name = await makeOwnState(record);
   const directory = path.join(record.directory, name);
   undo.defer(() => rm(directory, { recursive: true, force: true }));
+  const hot =
+    base === undefined ? path.join(ownStatePath(record) ?? "", "workingset") : base.files.workingset;
+  // A wake without it is only slower.
+  if (hot !== undefined) await link(hot, path.join(directory, "workingset")).catch(() => {});
   const target = path.join(directory, "memory");
   const memory = base && baseOf(machine, base);
   const capture = undo.use(

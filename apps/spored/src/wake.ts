@@ -16,6 +16,7 @@ import { machineMessage } from "./messages.ts";
 import type { Node } from "./node.ts";
 import { readOwnState, thinOwnState } from "./own-state.ts";
 import { publishPorts } from "./ports.ts";
+import { readAhead } from "./read-ahead.ts";
 import type { MachineRecord } from "./record.ts";
 import { arrivedAt } from "./server.ts";
 import { answered, keepEnvironment } from "./start.ts";
@@ -128,6 +129,10 @@ async function goOn(
   const identity = { ...record.identity, generationId: randomUUID() };
 
   await using undo = new AsyncDisposableStack();
+  // Pages of its own file are in no other machine's memory: beside all that follows, until it is ready.
+  const ready = new AbortController();
+  undo.defer(() => ready.abort());
+  void readAhead(files, ready.signal).catch(() => {});
   const disk = path.join(record.directory, "disk");
   const [network] = await together([
     node.networks.take(config.shape.network, record.ports, signal).then((taken) => {
@@ -173,6 +178,7 @@ async function goOn(
   signal.throwIfAborted();
   waiting?.ports.point(network.record);
   const readyAt = performance.now();
+  ready.abort();
   const timings = {
     readyMs: readyAt - arrived,
     planMs: begunAt - arrived,
