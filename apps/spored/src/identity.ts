@@ -36,8 +36,14 @@ function newMac(): string {
   return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join(":");
 }
 
+const helloKinds = {
+  boot: agent.HelloKind.BOOT,
+  resume: agent.HelloKind.RESUME,
+  rehearsal: agent.HelloKind.REHEARSAL,
+} as const;
+
 export interface HelloOptions {
-  kind: "boot" | "resume";
+  kind: keyof typeof helloKinds;
   identity: Identity;
   guest?: GuestAddress | undefined;
   env: Record<string, string>;
@@ -51,7 +57,7 @@ export interface HelloOptions {
 export function identityHello(options: HelloOptions): HelloInit {
   const { identity, guest } = options;
   return {
-    kind: options.kind === "boot" ? agent.HelloKind.BOOT : agent.HelloKind.RESUME,
+    kind: helloKinds[options.kind],
     entropy: randomBytes(256),
     hostname: identity.hostname,
     machineId: identity.machineId,

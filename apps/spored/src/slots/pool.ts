@@ -3,6 +3,7 @@ import { createSupply, memoryUse } from "@sporelet/host";
 import type { StoredSnapshot } from "@sporelet/store";
 import type { NodeParts } from "../node.ts";
 import { type PreparedClone, prepareClone } from "../preparation.ts";
+import { rehearse } from "./rehearsal.ts";
 
 /** Prepared clones of one snapshot. */
 export interface Pool {
@@ -29,6 +30,8 @@ export function createPool(node: NodeParts, snapshot: StoredSnapshot): Pool {
   const signal = AbortSignal.any([closing.signal, node.shutdown]);
   let wanted = 0;
   let problem: string | undefined;
+  /** Agents of older snapshots cannot rehearse. */
+  let rehearses = true;
 
   const make = async (): Promise<PreparedClone> => {
     const clone = await prepareClone(node, { id: node.machines.newId(), snapshot, ports: [], signal });
@@ -38,6 +41,18 @@ export function createPool(node: NodeParts, snapshot: StoredSnapshot): Pool {
       await clone[Symbol.asyncDispose]();
       throw error;
     }
+    if (!rehearses) return watched(clone);
+    try {
+      return watched(await rehearse(clone, signal));
+    } catch (error) {
+      const { code, reason } = SporeletError.from(error, { operation: "rehearse" });
+      if (code !== "incompatible") throw error;
+      rehearses = false;
+      node.log.info("slots without rehearsal", { digest: snapshot.digest, reason });
+      return await make();
+    }
+  };
+  const watched = (clone: PreparedClone) => {
     void clone.slot.ended.then(() => lost(clone));
     return clone;
   };
