@@ -22,6 +22,8 @@ type prepared struct {
 	files map[string]*preparedFile
 	// hooks of after-resume.d.
 	hooks []string
+	// hostKeys are the files of SSH host keys.
+	hostKeys []string
 	// next is what the next generation ends with.
 	next *generationEnd
 }
@@ -56,7 +58,7 @@ func (g *Guest) Thaw() error {
 
 func (g *Guest) prepare() error {
 	g.release()
-	g.prepared = &prepared{files: map[string]*preparedFile{}, hooks: g.resumeHooks()}
+	g.prepared = &prepared{files: map[string]*preparedFile{}, hooks: g.resumeHooks(), hostKeys: g.hostKeys()}
 	for _, path := range identityFiles {
 		content, err := os.ReadFile(g.Root + path)
 		if err != nil {

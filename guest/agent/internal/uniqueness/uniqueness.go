@@ -114,6 +114,11 @@ func (g *Guest) Apply(hello *agentv1.Hello, reply *agentv1.HelloReply, environme
 	if err := g.identity(hello, resume); err != nil {
 		return failed("identity", err)
 	}
+	if resume {
+		if err := g.renewHostKeys(hello.Hostname); err != nil {
+			return failed("identity", fmt.Errorf("SSH host keys: %w", err))
+		}
+	}
 	lap(&reply.IdentityUs)
 	if err := g.network(hello.Network); err != nil {
 		return failed("network", err)
