@@ -2,6 +2,7 @@ import { firstContact, helloFrame } from "@sporelet/api";
 import { SporeletError } from "@sporelet/errors";
 import { createAgentLink } from "./agent-link.ts";
 import { identityHello } from "./identity.ts";
+import { watchIdle } from "./idle.ts";
 import { lazyPartsOf } from "./lazy/types.ts";
 import { dropEnvironment, watchEnd } from "./lifecycle.ts";
 import type { ManagedMachine } from "./machine.ts";
@@ -10,6 +11,7 @@ import { publishPorts } from "./ports.ts";
 import { type PreparedClone, prepareClone } from "./preparation.ts";
 import { answered, keepEnvironment, type StartPlan } from "./start.ts";
 import { together, unlessAborted } from "./together.ts";
+import { connectionsOf } from "./wake.ts";
 
 /**
  * Resumes one clone of a snapshot that passed the gate: takes the slot that `enlist` found for it, or else
@@ -51,7 +53,7 @@ export async function resumeClone(
     undo.defer(() => vm.stop());
     const reply = await answered(vm, machine, firstContact(channel, "sent", { signal }));
     const agentAt = performance.now();
-    const published = await publishPorts(ports, network.record);
+    const published = await publishPorts(ports, network.record, connectionsOf(node, machine));
     undo.defer(() => published.close());
     const readyAt = performance.now();
     const timings = {
@@ -82,6 +84,7 @@ export async function resumeClone(
     machine.live = { vm, agent, network, ports: published, alive: node.activity.begin() };
     undo.move();
     watchEnd(node, machine);
+    watchIdle(node, machine);
     void node.resources.running(id);
     if (lazy) await node.lazy.started(machine);
     node.metrics.started("resume", timings);

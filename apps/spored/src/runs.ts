@@ -4,6 +4,7 @@ import { node as api } from "@sporelet/api";
 import { bootMachine } from "./boot.ts";
 import { callTime } from "./call-time.ts";
 import { requireCount } from "./count.ts";
+import { checkDormancy, requireSeen } from "./dormancy.ts";
 import { kernelOf, requireBootable } from "./gate.ts";
 import { gateHost } from "./gate-host.ts";
 import { shapeOn } from "./host-shape.ts";
@@ -37,6 +38,7 @@ export async function* run(
   const limits = checkLimits(request.limits, "run", request.snapshot);
   node.resources.require(limits, "run", request.snapshot);
   const ksm = checkDomain(request.ksm, "run", request.snapshot);
+  const dormancy = checkDormancy(request);
   const time = callTime(context.signal, request.timeoutMs);
   using obtained = yield* relay<api.RunEvent, Resumable>((onEvent, signal) =>
     obtain(node, request, {
@@ -46,10 +48,11 @@ export async function* run(
     }),
   );
   const { snapshot } = obtained;
+  requireSeen(dormancy, snapshot, request.snapshot);
   const names = cloneNames(request.name, count, node.machines.hasName);
   const { env, remove } = request;
   const plans = names.map((name, index) => ({
-    ...{ snapshot, reference: request.snapshot, name, env, remove, limits, ksm },
+    ...{ snapshot, reference: request.snapshot, name, env, remove, limits, ksm, dormancy },
     ports: portsOfClone(ports, index),
     arrivedAt: context.values.get(arrivedAt),
   }));

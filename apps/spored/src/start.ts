@@ -4,6 +4,7 @@ import { SporeletError } from "@sporelet/errors";
 import type { MachineLimits } from "@sporelet/host";
 import type { StoredSnapshot } from "@sporelet/store";
 import type { Machine as VmmMachine } from "@sporelet/vmm";
+import type { Dormancy } from "./dormancy.ts";
 import { newIdentity } from "./identity.ts";
 import { lazyPartsOf } from "./lazy/types.ts";
 import { environmentPath } from "./lifecycle.ts";
@@ -27,6 +28,8 @@ export interface StartPlan {
   limits?: MachineLimits | undefined;
   /** Trust domain whose machines' memory is merged with its own. Slots are prepared without one. */
   ksm?: string | undefined;
+  /** Default: it neither falls asleep nor wakes by itself. */
+  dormancy?: Dormancy | undefined;
   /** When the request arrived, on the clock of `performance.now()`. */
   arrivedAt: number;
 }
@@ -60,6 +63,7 @@ export function enlist(node: Node, plan: StartPlan, origin: MachineRecord["origi
     identity: newIdentity(plan.name),
     remove: plan.remove,
     ...(plan.limits && { limits: plan.limits }),
+    ...plan.dormancy,
     ...(plan.ksm !== undefined && { ksm: plan.ksm }),
     ...(lazyPartsOf(plan.snapshot) && { lazy: true }),
   };

@@ -160,7 +160,15 @@ async function goOn(
   const slotAt = performance.now();
   const { hookTimeoutMs } = config;
   const hello = identityHello({ kind: "resume", identity, guest: network.guest, env, hookTimeoutMs });
-  const { machine: vm, channel, loadedAt } = await slot.resume({ firstWords: helloFrame(hello), signal });
+  const {
+    machine: vm,
+    channel,
+    loadedAt,
+  } = await slot.resume({
+    firstWords: helloFrame(hello),
+    diskBytesPerSecond: record.limits?.ioBytesPerSecond,
+    signal,
+  });
   undo.defer(() => vm.stop());
   await answered(vm, machine, firstContact(channel, "sent", { signal }));
   const agentAt = performance.now();
