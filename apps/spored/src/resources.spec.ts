@@ -106,6 +106,25 @@ describe("what machines may take of their host", () => {
     expect((await inspect("sleeper")).limits).toMatchObject(limits);
   });
 
+  it.skipIf(!canMerge)(
+    "is merged again after a sleep, in which another domain may have the host",
+    async () => {
+      await run(node.client, { name: "sleeper", ksm: "team-a" });
+      await node.client.suspend({ machine: "sleeper" });
+      expect(await merging()).toBe("0");
+      await run(node.client, { name: "other", ksm: "team-b" });
+      await expect(node.client.wake({ machine: "sleeper" })).rejects.toMatchObject({
+        code: "failed_precondition",
+      });
+      await node.client.removeMachine({ machine: "other", force: true });
+      const { pid } = await node.client.wake({ machine: "sleeper" });
+      expect(await readFile(`/proc/${pid}/ksm_stat`, "utf8")).toMatch(/ksm_merge_any: yes/);
+      expect(await merging()).toBe("1");
+      await node.client.removeMachine({ machine: "sleeper", force: true });
+      expect(await merging()).toBe("0");
+    },
+  );
+
   it.each([
     [{ ...none, cpus: -1 }, /-1 CPUs cannot be a limit/],
     [{ ...none, cpus: Number.NaN }, /NaN CPUs cannot be a limit/],

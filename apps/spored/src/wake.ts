@@ -151,6 +151,7 @@ async function goOn(
       kernelArguments: config.kernel.arguments,
       disks: files.disk === undefined ? [] : [{ path: disk }],
       ...(network.backend && { network: network.backend }),
+      mergeMemory: record.ksm !== undefined,
     },
     signal,
   );
