@@ -223,3 +223,28 @@ func TestAPortIsFoundByItsName(t *testing.T) {
 		t.Fatalf("got %q", got)
 	}
 }
+
+func TestAParkedAgentKnowsWhenNothingHadCome(t *testing.T) {
+	l, dial := fifo(t, "")
+	// As Reopen leaves it; a FIFO that is opened as a port is would be its own host.
+	l.parked = true
+	before := time.Now()
+	result := accept(l)
+	host := dial()
+	send(t, host, "hello")
+	conn := take(t, result)
+	if got := read(t, conn, 5); got != "hello" {
+		t.Fatalf("it read %q", got)
+	}
+	if idle := l.Idle(); idle.Before(before) || idle.After(time.Now()) {
+		t.Fatalf("it was idle at %v, not after %v", idle, before)
+	}
+	_ = conn.Close()
+	_ = host.Close()
+	result = accept(l)
+	send(t, dial(), "again")
+	_ = take(t, result)
+	if idle := l.Idle(); !idle.IsZero() {
+		t.Fatalf("an agent that was not parked was idle at %v", idle)
+	}
+}

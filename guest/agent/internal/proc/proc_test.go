@@ -3,6 +3,7 @@ package proc
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"sync"
@@ -92,4 +93,31 @@ func TestDrainTakesAllThatWasWrittenBeforeTheEnd(t *testing.T) {
 		t.Fatalf("%d bytes arrived", zeros)
 	}
 	syscall.Kill(-process.Pid, syscall.SIGKILL)
+}
+
+func TestNothingIsStartedWhileHeld(t *testing.T) {
+	reaper := NewReaper(false)
+	reaper.Hold()
+	ctx, give := context.WithCancel(context.Background())
+	give()
+	if _, err := reaper.Start(ctx, shell("exit 0", nil)); !errors.Is(err, context.Canceled) {
+		t.Fatalf("it was started: %v", err)
+	}
+	started := make(chan error, 1)
+	go func() {
+		process, err := reaper.Start(context.Background(), shell("exit 0", nil))
+		if err == nil {
+			<-process.Done()
+		}
+		started <- err
+	}()
+	select {
+	case err := <-started:
+		t.Fatalf("it was started: %v", err)
+	default:
+	}
+	reaper.Release()
+	if err := <-started; err != nil {
+		t.Fatal(err)
+	}
 }
