@@ -102,6 +102,41 @@ describe("groups without a hierarchy", () => {
   });
 });
 
+describe("groups of version 2", () => {
+  it("get their controllers passed on from the root, those for limits only when there is one", async () => {
+    // A directory for the kernel's: on this host version 1 may have the controllers.
+    await using root = await temporaryDirectory();
+    const controls = ["weight", "cpus", "memory", "io"] as const;
+    const groups = machineGroups({ owner: "0a", hierarchies: [{ version: 2, path: root.path, controls }] });
+    const read = (file: string) => readFile(join(root.path, file), "utf8");
+    await groups.join("m", 4711);
+    expect(await read("cgroup.subtree_control")).toBe("+cpu");
+    expect(await read("sporelet/cgroup.subtree_control")).toBe("+cpu");
+    expect(await read("sporelet/0a-m/cgroup.procs")).toBe("4711");
+    expect(await read("sporelet/0a-m/cpu.weight")).toBe("1000");
+    await groups.weigh("m", "running");
+    expect(await read("sporelet/0a-m/cpu.weight")).toBe("100");
+    const limits = { cpus: 2, memoryBytes: 1 << 28, ioBytesPerSecond: 1 << 20 };
+    await groups.limit("m", 4711, limits, root.path);
+    expect(await read("sporelet/cgroup.subtree_control")).toBe("+cpu +memory +io");
+    expect(await read("sporelet/0a-m/cpu.max")).toBe("200000 100000");
+    expect(await read("sporelet/0a-m/memory.max")).toBe("268435456");
+    expect(await read("sporelet/0a-m/io.max")).toMatch(/^\d+:\d+ rbps=1048576 wbps=1048576$/);
+  });
+
+  it("say what the kernel refused", async (ctx) => {
+    const path = "/sys/fs/cgroup/unified";
+    const controllers = await readFile(join(path, "cgroup.controllers"), "utf8").catch(() => undefined);
+    const refuses = process.getuid?.() === 0 && controllers !== undefined && !/memory/.test(controllers);
+    ctx.skip(!refuses, "no unified hierarchy without controllers, as in a hybrid, is mounted");
+    const groups = machineGroups({ owner: "0a", hierarchies: [{ version: 2, path, controls: ["memory"] }] });
+    const limited = groups.limit("m", process.pid, { memoryBytes: 1 << 28 }, "/tmp");
+    await expect(limited).rejects.toMatchObject({ operation: "limit", subject: "m" });
+    await groups.sweep(new Set());
+    expect(await readdir(path)).not.toContain("sporelet");
+  });
+});
+
 const hierarchies = mountedHierarchies();
 const usable = hierarchies.some(({ controls }) => controls.includes("memory"));
 

@@ -172,10 +172,13 @@ async function makeParent(hierarchy: Hierarchy, controls: readonly GroupControl[
 
 const controllerOf: Record<GroupControl, string> = { weight: "cpu", cpus: "cpu", memory: "memory", io: "io" };
 
+/** A file that is not there cannot be made (EACCES, EPERM); a device of another kind; a group that has gone. */
+const cannot = new Set(["EACCES", "EPERM", "ENODEV", "EINVAL", "ENOENT"]);
+
 async function write(group: string, settings: readonly GroupSetting[]): Promise<void> {
   for (const { file, value, optional } of settings) {
-    await writeFile(join(group, file), value, { flag: "r+" }).catch((error: NodeJS.ErrnoException) => {
-      if (!(optional && ["ENOENT", "ENODEV", "EINVAL"].includes(error.code ?? ""))) throw error;
+    await writeFile(join(group, file), value).catch((error: NodeJS.ErrnoException) => {
+      if (!(optional && cannot.has(error.code ?? ""))) throw error;
     });
   }
 }

@@ -48,9 +48,14 @@ export async function meetAgain(machine: Machine, generationId: string): Promise
 }
 
 /** Resumes a slot, with the Hello waiting for the guest. */
-export async function meetResumed(slot: Slot, network?: GuestNetwork): Promise<Guest> {
+export async function meetResumed(
+  slot: Slot,
+  network?: GuestNetwork,
+  options: { diskBytesPerSecond?: number } = {},
+): Promise<Guest> {
   const generationId = randomUUID();
   const { machine, channel } = await slot.resume({
+    ...options,
     firstWords: helloFrame(resumeHello(generationId, network)),
   });
   await firstContact(channel, "sent", { timeoutMs: contactTimeoutMs });
