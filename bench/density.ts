@@ -31,6 +31,7 @@ async function measurePrepared({ snapshot, directory }: Suite, node: NodeClient)
   for (const machine of bare) {
     // The guest of a slot has answered its agent once, too.
     await machine.resume();
+    await machine.stop();
     floor.push((await memoryUse(machine.pid)).privateBytes / mebibyte);
     await machine.end();
   }

@@ -80,6 +80,8 @@ export interface BareMachine {
   loadedMs: number;
   /** Lets it run. @returns until the first bytes of the agent's answer are there, milliseconds */
   resume(): Promise<number>;
+  /** Lets it stand still. */
+  stop(): Promise<void>;
   end(): Promise<void>;
 }
 
@@ -164,6 +166,15 @@ async function startBare(
         monitor.write('{"execute":"cont"}\n');
         await Promise.race([once(channel, "data"), died]);
         return performance.now() - resumedAt;
+      },
+      async stop() {
+        const stopped = new Promise<void>((resolve) => {
+          monitor.on("data", (bytes) => {
+            if (String(bytes).includes('"STOP"')) resolve();
+          });
+        });
+        monitor.write('{"execute":"stop"}\n');
+        await Promise.race([stopped, died]);
       },
       async end() {
         channel.destroy();
