@@ -1,4 +1,4 @@
-import { readdir, rm } from "node:fs/promises";
+import { readdir, readFile, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -208,6 +208,21 @@ describe.runIf(isRoot)("a machine that is suspended", () => {
     expect(await visit(portOf(clone))).toBeGreaterThan(0);
     await node.client.removeMachine({ machine: clone?.id ?? "", force: true });
     await node.client.removeSnapshot({ snapshot: "later" });
+  });
+
+  it("is woken once by many connections, and answers all", async () => {
+    const machine = await started({ wakeOnConnect: true });
+    const answered = await visit(portOf(machine));
+    await suspend();
+    const answers = await Promise.all(Array.from({ length: 50 }, () => visit(portOf(machine))));
+    expect(answers.toSorted((a, b) => a - b)).toEqual(answers.map((_, i) => answered + 1 + i));
+    const { generationId, state } = await node.client.inspectMachine({ machine: "sleeper" });
+    expect([state, generationId === machine.generationId]).toEqual(["running", false]);
+    expect((await verify(portOf(machine))).problems).toEqual(sound);
+    const log = await readFile(path.join(node.home, "spored.log"), "utf8");
+    expect(
+      log.split("\n").filter((line) => line.includes(`"machine woken"`) && line.includes(machine.id)),
+    ).toHaveLength(1);
   });
 
   it("gives its state up when it is stopped", async () => {
