@@ -27,6 +27,8 @@ export interface TimingsRecord {
   readyStageMs: number;
   /** It lay ready in a slot. */
   fromPool: boolean;
+  /** The guest's own part of `agentMs`. */
+  guest?: Record<"clockMs" | "entropyMs" | "identityMs" | "networkMs" | "thawMs" | "hooksMs", number>;
 }
 
 /**

@@ -1,4 +1,4 @@
-import { firstContact, helloFrame } from "@sporelet/api";
+import { firstContact, helloFrame, type agent as messages } from "@sporelet/api";
 import { SporeletError } from "@sporelet/errors";
 import { createAgentLink } from "./agent-link.ts";
 import { identityHello } from "./identity.ts";
@@ -9,6 +9,7 @@ import type { ManagedMachine } from "./machine.ts";
 import type { Node } from "./node.ts";
 import { publishPorts } from "./ports.ts";
 import { type PreparedClone, prepareClone } from "./preparation.ts";
+import type { TimingsRecord } from "./record.ts";
 import { answered, keepEnvironment, type StartPlan } from "./start.ts";
 import { together, unlessAborted } from "./together.ts";
 import { connectionsOf } from "./wake.ts";
@@ -64,6 +65,7 @@ export async function resumeClone(
       agentMs: agentAt - loadedAt,
       readyStageMs: readyAt - agentAt,
       fromPool,
+      guest: guestStages(reply),
     };
     await machine.update({
       state: "running",
@@ -88,21 +90,14 @@ export async function resumeClone(
     void node.resources.running(id);
     if (lazy) await node.lazy.started(machine);
     node.metrics.started("resume", timings);
+    const { guest, ...stages } = timings;
     node.log.info("machine resumed", {
       machine: machine.name,
       id,
       snapshot: plan.reference,
       pid: vm.pid,
-      ...timings,
-      // The guest's own account of its first contact: clock, entropy, identity, network, thaw, hooks.
-      guestUs: [
-        reply.clockUs,
-        reply.entropyUs,
-        reply.identityUs,
-        reply.networkUs,
-        reply.thawUs,
-        reply.hooksUs,
-      ].join(" "),
+      ...stages,
+      guest: JSON.stringify(guest),
     });
   } catch (error) {
     await node.resources.explain(record, "resume");
@@ -127,4 +122,16 @@ async function cloneFor(
     keepEnvironment(node, id, env),
   ]);
   return { ...clone, fromPool: prepared !== undefined };
+}
+
+/** The guest's own account of its first contact. */
+function guestStages(reply: messages.HelloReply): NonNullable<TimingsRecord["guest"]> {
+  return {
+    clockMs: reply.clockUs / 1000,
+    entropyMs: reply.entropyUs / 1000,
+    identityMs: reply.identityUs / 1000,
+    networkMs: reply.networkUs / 1000,
+    thawMs: reply.thawUs / 1000,
+    hooksMs: reply.hooksUs / 1000,
+  };
 }

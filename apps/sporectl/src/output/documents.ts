@@ -25,6 +25,16 @@ export function machineDocument(machine: node.Machine) {
           ready: timings.readyStageMs,
         }
       : null,
+    guestStages: timings?.guest
+      ? {
+          clock: timings.guest.clockMs,
+          entropy: timings.guest.entropyMs,
+          identity: timings.guest.identityMs,
+          network: timings.guest.networkMs,
+          thaw: timings.guest.thawMs,
+          hooks: timings.guest.hooksMs,
+        }
+      : null,
     fromPool: timings?.fromPool ?? false,
     created: timeOf(machine.created),
     origin: machine.origin,

@@ -140,6 +140,8 @@ export function createSlots(node: NodeParts): Slots {
       if (kept === undefined) return undefined;
       kept.demand.arrived(performance.now());
       if ("automatic" in kept.wanted) void adjust(kept);
+      // Disks are limited before the guest runs for the first time, which it has.
+      if (plan.limits?.ioBytesPerSecond !== undefined) return undefined;
       // A VMM that makes the network itself has to know the ports when it starts.
       if (snapshot.config.shape.network === "user" && plan.ports.length > 0) return undefined;
       return kept.pool.take();
