@@ -113,7 +113,7 @@ export async function prepareClone(
     signal,
   );
   undo.use(slot);
-  await node.resources.join(id, slot.pid);
+  void node.resources.join(id, slot.pid);
   const made = undo.move();
   return { id, snapshot, slot, network, diskClone, [Symbol.asyncDispose]: () => made.disposeAsync() };
 }

@@ -42,7 +42,7 @@ describe("what machines may take of their host", () => {
       .filter((line) => line.includes(`sporelet/${ownerOf(node.home)}`));
 
   it.skipIf(!root)("is limited as asked, from a slot and without one, and kept in mind", async () => {
-    const limits = { cpus: 0.5, memoryBytes: 512n * MiB, ioBytesPerSecond: MiB };
+    const limits = { ...none, cpus: 0.5, memoryBytes: 512n * MiB };
     await node.client.keepSlots({ snapshot: "base", slots: 1 });
     const clones = await run(node.client, { count: 2, limits } as never);
     expect(clones.map(({ timings }) => timings?.fromPool).sort()).toEqual([false, true]);

@@ -15,7 +15,10 @@ export interface Resources {
    * @throws SporeletError `failed_precondition` when another domain has the host; see `MemoryMerging`
    */
   enterDomain(id: string, ksm: string | undefined): Promise<void>;
-  /** Of a VMM that has loaded its state and does not run yet, in a slot or not: gives it a weight. */
+  /**
+   * Of a VMM that was started and does not run its guest yet, in a slot or not: gives it a weight. Nobody needs to
+   * wait for it: what is called next for the machine does. Never rejects.
+   */
   join(id: string, pid: number): Promise<void>;
   /** Before a machine runs: sets what it may take. */
   limit(machine: Subject, pid: number): Promise<void>;
@@ -34,7 +37,9 @@ export function createResources({ owner, log }: { owner: string; log: Log }): Re
   const merging: MemoryMerging = memoryMerging();
   /** Machines of the trust domain. This process is a member of it for all of them while they start. */
   const members = new Set<string>();
+  const joining = new Map<string, Promise<void>>();
   const ended: Resources["ended"] = async ({ id, limits }) => {
+    await joining.get(id);
     const { outOfMemory } = await groups.remove(id);
     if (members.delete(id)) await (members.size === 0 ? merging.leave(process.pid) : merging.sweep());
     if (!outOfMemory) return undefined;
@@ -56,15 +61,24 @@ export function createResources({ owner, log }: { owner: string; log: Log }): Re
         throw error;
       }
     },
-    async join(id, pid) {
-      // Without a weight a machine is slower to resume beside busy ones, and works all the same.
-      await groups.join(id, pid).catch((error) => log.warn("no control group", { id, error: String(error) }));
+    join(id, pid) {
+      const joined = groups
+        .join(id, pid)
+        // Without a weight a machine is slower to resume beside busy ones, and works all the same.
+        .catch((error) => log.warn("no control group", { id, error: String(error) }))
+        .finally(() => joining.delete(id));
+      joining.set(id, joined);
+      return joined;
     },
     async limit({ id, directory, limits, ksm }, pid) {
-      if (limits !== undefined) await groups.limit(id, pid, limits, directory);
+      if (limits !== undefined) {
+        await joining.get(id);
+        await groups.limit(id, pid, limits, directory);
+      }
       if (ksm !== undefined) await merging.enter(ksm, pid);
     },
     async running(id) {
+      await joining.get(id);
       await groups.weigh(id, "running").catch((error) => log.warn("no weight", { id, error: String(error) }));
     },
     async explain(machine, operation) {
@@ -75,13 +89,15 @@ export function createResources({ owner, log }: { owner: string; log: Log }): Re
       throw new SporeletError({ code: "resource_exhausted", operation, subject: machine.name, reason, hint });
     },
     async adopt(machines) {
-      await groups.sweep(new Set(machines.map(({ id }) => id)));
+      // Machines are worth more than the order of what surrounds them.
+      const tell = (error: unknown) => log.error("control groups or merging not taken over", error);
+      await groups.sweep(new Set(machines.map(({ id }) => id))).catch(tell);
       for (const { id, ksm } of machines) {
         if (ksm === undefined) continue;
         members.add(id);
-        await merging.enter(ksm, process.pid);
+        await merging.enter(ksm, process.pid).catch(tell);
       }
-      await merging.sweep();
+      await merging.sweep().catch(tell);
     },
   };
 }
