@@ -109,6 +109,29 @@ describe.runIf(isRoot)("a machine that works", () => {
     }
   });
 
+  it("goes on when one of its programs cannot be stopped for a freeze, and says which", async () => {
+    const machine = await start("stuck");
+    const stick = [
+      "fsfreeze --freeze /disk",
+      "(dd if=/dev/zero of=/disk/stuck bs=4k count=1 2>/dev/null &)",
+      "until grep -q '^State:.D' /proc/$(pidof dd)/status; do sleep 0.1; done",
+    ];
+    expect(await shell(node.client, machine.id, stick.join("; "))).toMatchObject({ code: 0 });
+    await expect(forked(node.client, { machine: machine.id, count: 1, ports })).rejects.toMatchObject({
+      code: "guest_failed",
+      reason: expect.stringMatching(/process \d+ \(dd\) in uninterruptible sleep/),
+    });
+    expect(await shell(node.client, machine.id, "fsfreeze --unfreeze /disk")).toMatchObject({ code: 0 });
+    const before = await verify(portOf(machine));
+    expect(before.problems).toEqual(sound);
+    const { machines } = await forked(node.client, { machine: machine.id, count: 1, ports });
+    for (const each of [machine, ...machines]) {
+      const report = await verify(portOf(each));
+      expect(report.problems).toEqual(sound);
+      expect(report.records).toBeGreaterThanOrEqual(before.records);
+    }
+  });
+
   it("is forked by its fork, and its fork's fork", async () => {
     let machine = await start("generation-0");
     const digests = [machine.snapshotDigest];
