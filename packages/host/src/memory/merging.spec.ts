@@ -68,6 +68,22 @@ it.skipIf(!root)("is on from the first machine to the last", async () => {
   expect(await host.run()).toBe("0");
 });
 
+it.skipIf(!root)("takes many machines that start at once", async () => {
+  await using host = await pretend("0");
+  await using one = sleeper();
+  const merging = host.spored();
+  const others = Array.from({ length: 12 }, sleeper);
+  try {
+    await Promise.all([one, ...others].map(({ pid }) => merging.enter("team-a", pid)));
+    await Promise.all(others.map(({ pid }) => merging.leave(pid)));
+    expect(await host.run()).toBe("1");
+    await merging.leave(one.pid);
+    expect(await host.run()).toBe("0");
+  } finally {
+    await Promise.all(others.map(({ end }) => end()));
+  }
+});
+
 it.skipIf(!root)("leaves merging on where it was on before", async () => {
   await using host = await pretend("1");
   await using one = sleeper();

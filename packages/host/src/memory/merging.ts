@@ -8,13 +8,14 @@
  * a host. Which one that is, and what the kernel's switch stood at before, is kept in a file for all spored of
  * the host, with the processes that it is kept for: those that ended, however, count no more.
  */
-import { mkdir, open, readFile, rm, writeFile } from "node:fs/promises";
+import { readFile, rm, writeFile } from "node:fs/promises";
 import { release } from "node:os";
 import { join } from "node:path";
 import { SporeletError } from "@sporelet/errors";
 import { writeFileAtomic } from "../files/atomic.ts";
+import { hostLock } from "../host-lock.ts";
 import { processStartTicks } from "../process.ts";
-import { lockFile, memoryMerge } from "../syscalls.ts";
+import { memoryMerge } from "../syscalls.ts";
 
 export interface MergingOptions {
   /** The kernel's files. Default: /sys/kernel/mm/ksm. */
@@ -51,11 +52,11 @@ export function memoryMerging(options: MergingOptions = {}): MemoryMerging {
   const run = join(kernelDirectory, "run");
   const stateFile = join(stateDirectory, "merging.json");
 
-  /** One change at a time, on the whole host. */
-  const change = async (next: (state: State | undefined) => Promise<State | undefined>) => {
-    await mkdir(stateDirectory, { recursive: true, mode: 0o700 });
-    await using lock = await open(join(stateDirectory, "merging.lock"), "a", 0o600);
-    await lockFile(lock.fd);
+  const oneByOne = hostLock(join(stateDirectory, "merging.lock"), "merge equal memory");
+
+  const change = (next: (state: State | undefined) => Promise<State | undefined>) =>
+    oneByOne(() => changed(next));
+  const changed = async (next: (state: State | undefined) => Promise<State | undefined>) => {
     const state = await living(await readState(stateFile));
     const following = await next(state);
     if (following !== undefined && following.members.length > 0) {
