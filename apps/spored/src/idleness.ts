@@ -8,7 +8,7 @@ export interface Idleness {
   unwatch(): void;
 }
 
-export interface IdleWatcher {
+interface IdleWatcher {
   /** Nothing goes on from now on. */
   onRest(): void;
   /** Nothing has gone on since. */

@@ -19,7 +19,7 @@ export interface LiveParts {
 }
 
 /** What a suspended machine has that connections wake. */
-export interface DormantParts {
+interface DormantParts {
   /** They hold their connections. */
   ports: PublishedPorts;
   /** Keeps spored from ending: nobody else would hear the connections. */

@@ -1,7 +1,14 @@
 import type { node as api } from "@sporelet/api";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { forked, run, shell, startTestNode, type TestNode } from "./testing/node.ts";
-import { buildSources, clockOffset, type Sources, sourcePorts, valuesAfter } from "./testing/sources.ts";
+import {
+  buildSources,
+  clockOffset,
+  type Sources,
+  sourcePorts,
+  type Values,
+  valuesAfter,
+} from "./testing/sources.ts";
 
 const isRoot = process.getuid?.() === 0;
 /** How many clones draw, and how many at a time: each has two virtual CPUs, all of them busy. */
@@ -17,6 +24,19 @@ interface Seen {
   again: string[];
   /** How many clones handed out any. */
   clones: number;
+}
+
+function note(seen: Map<string, Seen>, drawn: Values, clone: number): void {
+  for (const [source, list] of Object.entries(drawn)) {
+    const all: Seen = seen.get(source) ?? { by: new Map(), again: [], clones: 0 };
+    seen.set(source, all);
+    if (list.length > 0) all.clones += 1;
+    for (const value of list) {
+      const other = all.by.get(value);
+      if (other !== undefined) all.again.push(`${value} of clones ${other} and ${clone}`);
+      all.by.set(value, clone);
+    }
+  }
 }
 
 it("makes clones unique", (ctx) => {
@@ -49,18 +69,7 @@ describe.runIf(isRoot)("clones of a guest that was frozen while its programs dre
     for (let first = 0; first < cloneCount; first += batch) {
       await using machines = await clones(Math.min(batch, cloneCount - first));
       const drawn = await Promise.all(machines.map((machine) => valuesAfter(machine, sources.progress)));
-      for (const [index, values] of drawn.entries()) {
-        for (const [source, list] of Object.entries(values)) {
-          const all: Seen = seen.get(source) ?? { by: new Map(), again: [], clones: 0 };
-          seen.set(source, all);
-          if (list.length > 0) all.clones += 1;
-          for (const value of list) {
-            const other = all.by.get(value);
-            if (other !== undefined) all.again.push(`${value} of clones ${other} and ${first + index}`);
-            all.by.set(value, first + index);
-          }
-        }
-      }
+      for (const [index, values] of drawn.entries()) note(seen, values, first + index);
     }
     const expected = ["getrandom", "process", "urandom"];
     if (sources.progress.python !== undefined) {
@@ -74,6 +83,25 @@ describe.runIf(isRoot)("clones of a guest that was frozen while its programs dre
       expect({ source, again, clones }).toEqual({ source, again: [], clones: cloneCount });
     }
     if (sources.progress.python === undefined) ctx.skip("the sources in Python: the host has no python3");
+  });
+
+  it("hand out no value twice, nor have a wrong clock, when they come from slots that have rehearsed", async () => {
+    const seen = new Map<string, Seen>();
+    const { snapshot } = sources;
+    for (let round = 0; round < 4; round++) {
+      expect(await node.client.keepSlots({ snapshot, slots: 1 })).toMatchObject({ ready: 1, problem: "" });
+      await using machines = await clones(1);
+      const [machine] = machines;
+      if (machine === undefined) throw new Error("no machine");
+      expect(machine.timings?.fromPool).toBe(true);
+      note(seen, await valuesAfter(machine, sources.progress), round);
+      const { offsetMs, uncertaintyMs } = await clockOffset(machine);
+      expect(Math.abs(offsetMs) - uncertaintyMs).toBeLessThan(10);
+    }
+    await node.client.keepSlots({ snapshot, slots: 0 });
+    for (const [source, { again }] of seen) {
+      if (source !== "helpless") expect({ source, again }).toEqual({ source, again: [] });
+    }
   });
 
   it("have the host's clock", async () => {

@@ -241,6 +241,10 @@ func TestAParkedAgentKnowsWhenNothingHadCome(t *testing.T) {
 	}
 	_ = conn.Close()
 	_ = host.Close()
+	// Without a marker a host that comes before the last one was seen to leave would be taken for it.
+	if err := l.awaitLeave(); err != nil {
+		t.Fatal(err)
+	}
 	result = accept(l)
 	send(t, dial(), "again")
 	_ = take(t, result)
