@@ -6,7 +6,15 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { node as api } from "@sporelet/api";
 import { runtimeDirectoryOf } from "@sporelet/host";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { buildBase, run, shell, startTestNode, type TestNode, traces } from "./testing/node.ts";
+import {
+  buildBase,
+  type RunRequest,
+  run,
+  shell,
+  startTestNode,
+  type TestNode,
+  traces,
+} from "./testing/node.ts";
 
 const isRoot = process.getuid?.() === 0;
 const guestPort = 9000;
@@ -35,10 +43,8 @@ describe.runIf(isRoot)("a machine that falls asleep and is woken", () => {
     expect(await traces(node.home)).toEqual([]);
   });
 
-  const started = async (
-    request: Partial<api.RunRequest>,
-  ): Promise<{ machine: api.Machine; port: number }> => {
-    const [machine] = await run(node.client, { name: "sleeper", ports, ...request } as never);
+  const started = async (request: RunRequest): Promise<{ machine: api.Machine; port: number }> => {
+    const [machine] = await run(node.client, { name: "sleeper", ports, ...request });
     const port = machine?.ports[0]?.host;
     if (machine === undefined || port === undefined) throw new Error("no machine with a port");
     expect(await shell(node.client, machine.id, server)).toMatchObject({ code: 0 });
@@ -158,7 +164,7 @@ describe.runIf(isRoot)("a machine that falls asleep and is woken", () => {
 
   it("has to have a port, and some time", async () => {
     const refused = { code: "invalid_argument" };
-    await expect(run(node.client, { wakeOnConnect: true } as never)).rejects.toMatchObject(refused);
-    await expect(run(node.client, { idleSuspendMs: 10 } as never)).rejects.toMatchObject(refused);
+    await expect(run(node.client, { wakeOnConnect: true })).rejects.toMatchObject(refused);
+    await expect(run(node.client, { idleSuspendMs: 10 })).rejects.toMatchObject(refused);
   });
 });

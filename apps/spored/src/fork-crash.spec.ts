@@ -25,7 +25,7 @@ describe.runIf(isRoot)(`a spored that is killed at ${kills} instants`, () => {
   beforeAll(async () => {
     node = await startTestNode();
     await buildWorker(node);
-    const [machine] = await run(node.client, { snapshot: "worker", name: "parent", ports } as never);
+    const [machine] = await run(node.client, { snapshot: "worker", name: "parent", ports });
     if (machine === undefined) throw new Error("no machine");
     parent = machine;
     itsOwn = await traces(node.home);

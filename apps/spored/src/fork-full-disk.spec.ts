@@ -23,7 +23,7 @@ describe.runIf(reason === undefined)("a machine on a disk that is full", () => {
     node = await startTestNode(volume.path);
     await buildWorker(node);
     const ports = [{ host: 0, guest: workerPort }];
-    const [machine] = await run(node.client, { snapshot: "worker", name: "parent", ports } as never);
+    const [machine] = await run(node.client, { snapshot: "worker", name: "parent", ports });
     if (machine === undefined) throw new Error("no machine");
     parent = machine;
   });

@@ -45,7 +45,7 @@ describe.runIf(isRoot)("a machine that works", () => {
   });
 
   const start = async (name: string, snapshot = "worker"): Promise<api.Machine> => {
-    const [machine] = await run(node.client, { snapshot, name, ports } as never);
+    const [machine] = await run(node.client, { snapshot, name, ports });
     if (machine === undefined) throw new Error("no machine");
     return machine;
   };

@@ -44,7 +44,7 @@ describe("what machines may take of their host", () => {
   it.skipIf(!root)("is limited as asked, from a slot and without one, and kept in mind", async () => {
     const limits = { ...none, cpus: 0.5, memoryBytes: 512n * MiB };
     await node.client.keepSlots({ snapshot: "base", slots: 1 });
-    const clones = await run(node.client, { count: 2, limits } as never);
+    const clones = await run(node.client, { count: 2, limits });
     expect(clones.map(({ timings }) => timings?.fromPool).sort()).toEqual([false, true]);
     for (const { id, pid } of clones) {
       expect((await inspect(id)).limits).toMatchObject(limits);
@@ -64,7 +64,7 @@ describe("what machines may take of their host", () => {
     const [machine] = await run(node.client, {
       name: "greedy",
       limits: { ...none, memoryBytes: 128n * MiB },
-    } as never);
+    });
     const fill = "mkdir /t && mount -t tmpfs -o size=200m t /t && dd if=/dev/urandom of=/t/f bs=1M count=180";
     await expect(shell(node.client, machine?.id ?? "", fill)).rejects.toMatchObject({
       code: expect.any(String),
@@ -88,7 +88,7 @@ describe("what machines may take of their host", () => {
     // So that its pages are charged to whoever reads them here, and the limit is for what the machine writes.
     await node.client.warmCache({ snapshot: "filling" });
     const limits = { ...none, memoryBytes: 96n * MiB };
-    await expect(run(node.client, { snapshot: "filling", limits } as never)).rejects.toMatchObject({
+    await expect(run(node.client, { snapshot: "filling", limits })).rejects.toMatchObject({
       code: "resource_exhausted",
       message: expect.stringMatching(/took more than its memory limit of 96 MiB/),
     });
@@ -98,7 +98,7 @@ describe("what machines may take of their host", () => {
 
   it.skipIf(!root)("holds again after a sleep", async () => {
     const limits = { cpus: 0.5, memoryBytes: 512n * MiB, ioBytesPerSecond: MiB };
-    await run(node.client, { name: "sleeper", limits } as never);
+    await run(node.client, { name: "sleeper", limits });
     await node.client.suspend({ machine: "sleeper" });
     expect(await groups()).toEqual([]);
     const { pid } = await node.client.wake({ machine: "sleeper" });
@@ -131,7 +131,7 @@ describe("what machines may take of their host", () => {
     [{ ...none, memoryBytes: 4096n }, /4096 bytes of memory are too little/],
     [{ ...none, ioBytesPerSecond: 1n }, /1 bytes per second are too few/],
   ])("is refused when it is no limit: %o", async (limits, message) => {
-    await expect(run(node.client, { limits } as never)).rejects.toMatchObject({
+    await expect(run(node.client, { limits })).rejects.toMatchObject({
       code: "invalid_argument",
       message: expect.stringMatching(message),
     });

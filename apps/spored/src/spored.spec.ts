@@ -63,7 +63,7 @@ describe.runIf(isRoot)("spored with real guests", () => {
   });
 
   it("publishes a port of each clone", async () => {
-    const machines = await run(node.client, { count: 2, ports: [{ host: 0, guest: 7000 }] } as never);
+    const machines = await run(node.client, { count: 2, ports: [{ host: 0, guest: 7000 }] });
     for (const { id, name, ports } of machines) {
       await shell(node.client, id, "(while true; do hostname | nc -l -p 7000; done) >/dev/null 2>&1 &");
       await shell(node.client, id, "until netstat -ltn | grep -q :7000; do sleep 0.1; done");
@@ -79,7 +79,7 @@ describe.runIf(isRoot)("spored with real guests", () => {
     await once(server, "listening");
     const { port } = server.address() as net.AddressInfo;
     const ports = [{ host: port - 1, guest: 80 }];
-    await expect(run(node.client, { count: 2, ports } as never)).rejects.toMatchObject({
+    await expect(run(node.client, { count: 2, ports })).rejects.toMatchObject({
       code: "already_exists",
     });
     server.close();
@@ -233,7 +233,7 @@ describe.runIf(isRoot)("spored with real guests", () => {
       name: "survivor",
       ports: [{ host: 0, guest: 7000 }],
       env: { KEPT: "yes" },
-    } as never);
+    });
     await run(node.client, { name: "paused" });
     await node.client.pause({ machine: "paused" });
     await run(node.client, { name: "victim" });

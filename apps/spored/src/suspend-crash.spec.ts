@@ -22,7 +22,7 @@ describe.runIf(isRoot)(`a spored that is killed at ${kills} instants`, () => {
     node = await startTestNode();
     await buildWorker(node);
     const ports = [{ host: 0, guest: workerPort }];
-    const [started] = await run(node.client, { snapshot: "worker", name: "sleeper", ports } as never);
+    const [started] = await run(node.client, { snapshot: "worker", name: "sleeper", ports });
     if (started === undefined) throw new Error("no machine");
     machine = started;
   });

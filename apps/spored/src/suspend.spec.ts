@@ -5,7 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { node as api } from "@sporelet/api";
 import { runProcess, runtimeDirectoryOf } from "@sporelet/host";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { run, shell, startTestNode, type TestNode, traces } from "./testing/node.ts";
+import { type RunRequest, run, shell, startTestNode, type TestNode, traces } from "./testing/node.ts";
 import { buildWorker, endWork, portOf, sound, verify, visit, workerPort } from "./testing/worker.ts";
 
 const isRoot = process.getuid?.() === 0;
@@ -31,13 +31,13 @@ describe.runIf(isRoot)("a machine that is suspended", () => {
     expect(await traces(node.home)).toEqual([]);
   });
 
-  const started = async (request: Partial<api.RunRequest> = {}): Promise<api.Machine> => {
+  const started = async (request: RunRequest = {}): Promise<api.Machine> => {
     const [machine] = await run(node.client, {
       snapshot: "worker",
       name: "sleeper",
       ports,
       ...request,
-    } as never);
+    });
     if (machine === undefined) throw new Error("no machine");
     return machine;
   };
@@ -203,7 +203,7 @@ describe.runIf(isRoot)("a machine that is suspended", () => {
     expect(snapshot.parent).toBe(machine.snapshotDigest);
     expect((await node.client.verifySnapshot({ snapshot: "later" })).verified).toBe(true);
     expect(snapshot.memoryOwnBytes).toBeLessThan(snapshot.memoryUsedBytes);
-    const [clone] = await run(node.client, { snapshot: "later", ports } as never);
+    const [clone] = await run(node.client, { snapshot: "later", ports });
     expect((await verify(portOf(clone))).problems).toEqual(sound);
     expect(await visit(portOf(clone))).toBeGreaterThan(0);
     await node.client.removeMachine({ machine: clone?.id ?? "", force: true });

@@ -56,7 +56,7 @@ describe.runIf(isRoot)("clones of a guest that was frozen while its programs dre
   });
 
   const clones = async (count: number): Promise<api.Machine[] & AsyncDisposable> => {
-    const machines = await run(node.client, { snapshot: sources.snapshot, count, ports } as never);
+    const machines = await run(node.client, { snapshot: sources.snapshot, count, ports });
     return Object.assign(machines, {
       async [Symbol.asyncDispose]() {
         await Promise.all(machines.map(({ id }) => node.client.removeMachine({ machine: id, force: true })));
@@ -101,6 +101,27 @@ describe.runIf(isRoot)("clones of a guest that was frozen while its programs dre
     await node.client.keepSlots({ snapshot, slots: 0 });
     for (const [source, { again }] of seen) {
       if (source !== "helpless") expect({ source, again }).toEqual({ source, again: [] });
+    }
+  });
+
+  it("hand out no value twice, their parent included, when one of them is forked", async () => {
+    await using machines = await clones(1);
+    const [parent] = machines;
+    if (parent === undefined) throw new Error("no machine");
+    const request = { machine: parent.id, count: 3, ports };
+    const { digest, machines: children } = await forked(node.client, request);
+    try {
+      const progress = await sources.progressOf(digest);
+      const seen = new Map<string, Seen>();
+      const all = [parent, ...children];
+      const drawn = await Promise.all(all.map((machine) => valuesAfter(machine, progress)));
+      for (const [index, values] of drawn.entries()) note(seen, values, index);
+      for (const [source, { again, clones }] of seen) {
+        if (source !== "helpless")
+          expect({ source, again, clones }).toEqual({ source, again: [], clones: 4 });
+      }
+    } finally {
+      for (const { id } of children) await node.client.removeMachine({ machine: id, force: true });
     }
   });
 

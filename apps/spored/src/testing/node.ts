@@ -60,9 +60,12 @@ export async function buildBase(client: NodeClient): Promise<api.Snapshot> {
   throw new Error("the build ended without a result");
 }
 
-export async function run(client: NodeClient, request: Partial<Parameters<NodeClient["run"]>[0]> = {}) {
+export type RunRequest = Extract<Parameters<NodeClient["run"]>[0], { $typeName?: never }>;
+
+/** Starts clones, of Layer 0 unless the request says otherwise. */
+export async function run(client: NodeClient, request: RunRequest = {}): Promise<api.Machine[]> {
   const machines: api.Machine[] = [];
-  for await (const { event } of client.run({ snapshot: "base", ...request } as { snapshot: string })) {
+  for await (const { event } of client.run({ snapshot: "base", ...request })) {
     if (event.case === "ready") machines.push(event.value);
   }
   return machines;

@@ -33,6 +33,8 @@ export interface Sources {
   /** Its name. */
   snapshot: string;
   progress: Progress;
+  /** How far they were in a later one, of a machine that came from this one. */
+  progressOf(snapshot: string): Promise<Progress>;
 }
 
 /**
@@ -47,9 +49,14 @@ export async function buildSources(node: TestNode): Promise<Sources> {
     if (event.case === "ready") marks = await startSources(client, "seed");
   }
   if (marks === undefined) throw new Error("the seed did not start");
-  const { directory } = await client.createSnapshot({ machine: "seed", tag: "sources" });
+  await client.createSnapshot({ machine: "seed", tag: "sources" });
   await client.removeMachine({ machine: "seed", force: true });
-  return { snapshot: "sources", progress: await progressIn(path.join(directory, "memory"), marks) };
+  const known = marks;
+  const progressOf = async (snapshot: string) => {
+    const { directory } = await client.inspectSnapshot({ snapshot });
+    return await progressIn(path.join(directory, "memory"), known);
+  };
+  return { snapshot: "sources", progress: await progressOf("sources"), progressOf };
 }
 
 /** A snapshot that can only be booted: Layer 0 with another number of CPUs. */
