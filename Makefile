@@ -35,7 +35,7 @@ generate: setup ## Regenerate code from proto/
 	@tools/with-node tools/generate
 
 bench: build ## Measure everything next to its floor; writes out/bench.json and out/bench.md
-	@tools/setup --with-test-tools
+	@tools/setup --with-bench-tools
 	@tools/with-node node bench/bench.ts
 
 install: build ## Install to PREFIX (default /usr/local)

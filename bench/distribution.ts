@@ -1,7 +1,7 @@
 /**
  * What it costs to move snapshots, side by side with what people would do without Sporelet: raw files,
  * `zstd -T2 -3` and `curl`, to the same registry on loopback. Needs zstd, curl, and Debian's docker-registry
- * (tools/setup --with-test-tools).
+ * (tools/setup --with-bench-tools).
  */
 import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
