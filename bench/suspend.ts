@@ -3,6 +3,7 @@ import { progress, started } from "./machines.ts";
 import type { Suite } from "./parts.ts";
 import { type Line, line } from "./report.ts";
 
+const asleepMs = 1000;
 const dirtyBytes = 20 * 2 ** 20;
 const dirty = `dd if=/dev/urandom of=/run/changed bs=64k count=${dirtyBytes / 2 ** 16} 2>/dev/null`;
 
@@ -20,6 +21,7 @@ export async function measureSuspensions({ snapshot, runs, connected }: Suite): 
       const begunAt = performance.now();
       await node.suspend({ machine: machine.id });
       suspends.push(performance.now() - begunAt);
+      await new Promise((resolve) => setTimeout(resolve, asleepMs));
       const { timings } = await node.wake({ machine: machine.id });
       wakes.push(timings?.readyMs ?? Number.NaN);
       await node.removeMachine({ machine: machine.id, force: true });
@@ -34,7 +36,7 @@ export async function measureSuspensions({ snapshot, runs, connected }: Suite): 
       limit: { median: 400 },
     }),
     line({
-      name: "wake to ready (alternative: resume without a slot)",
+      name: "wake to ready, a second later (alternative: resume without a slot)",
       unit: "ms",
       ours: wakes,
       alternative: resumes,

@@ -88,7 +88,9 @@ func serveGuest(log *journal.Journal) error {
 		}
 		if service.Parking.Swap(false) {
 			keeper.Forget()
-			session.Release()
+			if !service.Private.Load() {
+				session.Release()
+			}
 			// Until the next host was answered; see Keeper.Answered.
 			if err := proc.SetUrgency(proc.Urgent); err != nil {
 				log.Quietf("resumes will be slower: %v", err)

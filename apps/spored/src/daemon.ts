@@ -23,6 +23,7 @@ import { nodeRoutes } from "./service.ts";
 import { createSettling } from "./settling.ts";
 import { createSlots } from "./slots/slots.ts";
 import { createGate } from "./together.ts";
+import { keepTrimmed } from "./trimming.ts";
 import { version } from "./version.ts";
 
 export interface DaemonOptions {
@@ -86,6 +87,7 @@ async function openNode(home: string, options: { activity: Activity; log: Log; s
     const live = [...machines].some((machine) => machine.live !== undefined);
     if (!live) await volume.close();
   });
+  undo.use(keepTrimmed(volume, options.log));
   const runtimeDirectory = await makeRuntimeDirectory(home);
   const store = await openStore({ root: volume.path });
   // SPORELET_QEMU names another QEMU than the one in PATH.

@@ -178,12 +178,12 @@ async function writeBack(file: string): Promise<void> {
 export async function quiesce(
   client: AgentClient,
   machine: ManagedMachine,
-  { hookTimeoutMs, trim }: { hookTimeoutMs?: number | undefined; trim: boolean },
+  options: { hookTimeoutMs?: number | undefined; trim: boolean; private?: boolean },
   signal: AbortSignal,
 ): Promise<void> {
   const limit = AbortSignal.any([signal, AbortSignal.timeout(quiesceTimeoutMs)]);
   // Caches stay: what is hot in this machine is to be hot in its clones.
-  const request = { hookTimeoutMs: hookTimeoutMs ?? 0, dropCaches: false, trim };
+  const request = { ...options, hookTimeoutMs: options.hookTimeoutMs ?? 0, dropCaches: false };
   const context = { operation: "quiesce", subject: machine.name };
   const reply = await client.quiesce(request, { signal: limit }).catch((error) => {
     throw fromConnectError(error, context);

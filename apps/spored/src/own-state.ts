@@ -3,6 +3,7 @@
  * neither digests nor a place among the snapshots, and goes with the machine:
  *
  *   DIRECTORY/state-XXXXXXXX/memory       a reflink of what it ran from, with its own pages written over that
+ *                            pages        those pages once more, until `memory` is synced
  *                            vmstate
  *                            disk         its disk at that instant; the very file, not a copy
  *                            workingset   its snapshot's, if that has one
@@ -15,7 +16,9 @@ import { randomBytes } from "node:crypto";
 import { mkdir, readdir, readFile, rm, stat } from "node:fs/promises";
 import path from "node:path";
 import { SporeletError } from "@sporelet/errors";
+import { syncPath } from "@sporelet/host";
 import { parseConfig, type SnapshotConfig, type StoredSnapshot } from "@sporelet/store";
+import { applyPageJournal } from "@sporelet/vmm";
 import type { MachineRecord } from "./record.ts";
 
 /** A machine's own state, in the form in which snapshots are resumed. */
@@ -65,11 +68,37 @@ export async function readOwnState(record: MachineRecord): Promise<OwnState> {
   }
 }
 
+/** Completes a state of whose memory the host's end may have taken a part. */
+export async function completeOwnState(record: MachineRecord, signal?: AbortSignal): Promise<void> {
+  const directory = ownStatePath(record);
+  if (directory === undefined) return;
+  try {
+    await applyPageJournal(path.join(directory, "pages"), path.join(directory, "memory"), signal);
+  } catch (error) {
+    // Everything was synced.
+    if ((error as { code?: string }).code !== "not_found") throw error;
+  }
+}
+
+/** Syncs the memory of a state, which then needs its journal no more. One that is gone is fine. */
+export async function settleOwnState(record: MachineRecord): Promise<void> {
+  const directory = ownStatePath(record);
+  if (directory === undefined) return;
+  try {
+    await syncPath(path.join(directory, "memory"));
+    await rm(path.join(directory, "pages"), { force: true });
+  } catch (error) {
+    if ((error as { code?: string }).code !== "ENOENT") throw error;
+  }
+}
+
 /** What a woken machine does not need any more of the state that it goes on from. */
 export async function thinOwnState(record: MachineRecord): Promise<void> {
   const directory = ownStatePath(record);
   if (directory === undefined) return;
-  await Promise.all(["vmstate", "disk"].map((file) => rm(path.join(directory, file), { force: true })));
+  await Promise.all(
+    ["vmstate", "disk", "pages"].map((file) => rm(path.join(directory, file), { force: true })),
+  );
 }
 
 /** Removes the states that a machine's record does not name. */

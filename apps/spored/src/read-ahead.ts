@@ -1,17 +1,18 @@
 import { open } from "node:fs/promises";
-import { pageBytes } from "@sporelet/host";
+import { setTimeout as sleep } from "node:timers/promises";
+import { pageBytes, willNeed } from "@sporelet/host";
 import type { PageRun } from "@sporelet/page-image";
 import type { StoredSnapshot } from "@sporelet/store";
 import { readWorkingSet } from "./lazy/working-set.ts";
 
-/** Pages between two runs are read too when they are no more than this: one read is cheaper than two. */
-const largestGapPages = 16;
 const largestReadPages = 256;
-const readersAtOnce = 4;
+/** As much as a disk does in a millisecond: what others read, above all the guest itself, is not to wait for all. */
+const readsAtOnce = 16;
+const pauseMs = 1;
 
 /**
- * Reads the pages of memory that a resume touches first into the page cache, a stretch at a time instead of one
- * fault after the other. A recording that cannot be read only makes a start slower.
+ * Has the kernel read the pages of memory that a resume touches first, a stretch at a time and many side by side,
+ * instead of one fault after the other. A recording that cannot be read only makes a start slower.
  *
  * @param signal ends it: what was not read by then is not worth it any more
  */
@@ -21,26 +22,21 @@ export async function readAhead(
 ): Promise<void> {
   if (workingset === undefined) return;
   const runs = (await readWorkingSet(workingset, () => {})).filter(({ image }) => image === "memory");
-  const stretches = stretchesOf(runs).values();
   await using file = await open(memory, "r");
-  const read = async () => {
-    const buffer = Buffer.allocUnsafe(largestReadPages * pageBytes);
-    for (const { page, count } of stretches) {
-      if (signal.aborted) return;
-      await file.read(buffer, 0, count * pageBytes, page * pageBytes);
-    }
-  };
-  await Promise.all(Array.from({ length: readersAtOnce }, read));
+  for (const [i, { page, count }] of stretchesOf(runs).entries()) {
+    if (signal.aborted) return;
+    willNeed(file.fd, page * pageBytes, count * pageBytes);
+    if (i % readsAtOnce === readsAtOnce - 1) await sleep(pauseMs);
+  }
 }
 
-/** Runs in order, those that are near each other as one, none longer than one read. Pure. */
+/** Runs in their order, those that follow each other as one, none longer than one read. Pure. */
 export function stretchesOf(runs: readonly PageRun[]): PageRun[] {
   const stretches: PageRun[] = [];
-  for (const { page, count } of runs.toSorted((a, b) => a.page - b.page)) {
+  for (const { page, count } of runs) {
     const last = stretches.at(-1);
-    if (last !== undefined && page - (last.page + last.count) <= largestGapPages) {
-      last.count = Math.max(last.count, page + count - last.page);
-    } else stretches.push({ page, count });
+    if (last !== undefined && last.page + last.count === page) last.count += count;
+    else stretches.push({ page, count });
   }
   return stretches.flatMap(({ page, count }) =>
     Array.from({ length: Math.ceil(count / largestReadPages) }, (_, i) => ({

@@ -1,9 +1,10 @@
-import { readdir, readFile, rm } from "node:fs/promises";
+import { randomUUID } from "node:crypto";
+import { open, readdir, readFile, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { node as api } from "@sporelet/api";
-import { runProcess, runtimeDirectoryOf } from "@sporelet/host";
+import { cloneFile, runProcess, runtimeDirectoryOf } from "@sporelet/host";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { type RunRequest, run, shell, startTestNode, type TestNode, traces } from "./testing/node.ts";
 import { buildWorker, endWork, portOf, sound, verify, visit, workerPort } from "./testing/worker.ts";
@@ -14,6 +15,17 @@ const ports = [{ host: 0, guest: workerPort }];
 it("suspends real guests", (ctx) => {
   if (!isRoot) ctx.skip("clones with networks of their own need root");
 });
+
+/** Changes the boot that a journal of pages names (page-journal.ts). */
+async function wroteBeforeReboot(journal: string): Promise<void> {
+  await using file = await open(journal, "r+");
+  const { size } = await file.stat();
+  const { buffer } = await file.read(Buffer.alloc(36), 0, 36, size - 60);
+  expect(buffer.toString("latin1")).toBe(
+    (await readFile("/proc/sys/kernel/random/boot_id", "latin1")).trim(),
+  );
+  await file.write(randomUUID(), size - 60, "latin1");
+}
 
 describe.runIf(isRoot)("a machine that is suspended", () => {
   let node: TestNode;
@@ -113,6 +125,25 @@ describe.runIf(isRoot)("a machine that is suspended", () => {
     await suspend();
     await wake();
     expect((await verify(portOf(before))).problems).toEqual(sound);
+  });
+
+  it("survives a host that goes down before all of its memory is on the disk", async () => {
+    const machine = await started();
+    const worked = await verify(portOf(machine));
+    await suspend();
+    await node.kill();
+    // What the disk has then: the memory as it was cloned, and its journal.
+    const [name = ""] = await statesOf(machine);
+    const inState = (file: string) => path.join(machine.directory, name, file);
+    await node.reconnect();
+    const { directory } = await node.client.inspectSnapshot({ snapshot: "worker" });
+    await rm(inState("memory"));
+    await cloneFile(path.join(directory, "memory"), inState("memory"), {});
+    await wroteBeforeReboot(inState("pages"));
+    await wake();
+    const report = await verify(portOf(machine));
+    expect(report.problems).toEqual(sound);
+    expect(report.records).toBeGreaterThanOrEqual(worked.records);
   });
 
   it("asks for its environment when a reboot has taken it", async () => {

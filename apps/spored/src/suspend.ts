@@ -1,5 +1,6 @@
 import { link, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { node as api } from "@sporelet/api";
 import { syncPath } from "@sporelet/host";
 import type { SnapshotConfig } from "@sporelet/store";
@@ -10,9 +11,17 @@ import { environmentOf, release } from "./lifecycle.ts";
 import { type LiveParts, type ManagedMachine, requireState } from "./machine.ts";
 import { machineMessage } from "./messages.ts";
 import type { Node } from "./node.ts";
-import { makeOwnState, ownConfig, ownStatePath, removeOtherStates } from "./own-state.ts";
+import {
+  makeOwnState,
+  ownConfig,
+  ownStatePath,
+  readOwnState,
+  removeOtherStates,
+  settleOwnState,
+} from "./own-state.ts";
+import { readAhead } from "./read-ahead.ts";
 import { requireRoomFor } from "./room.ts";
-import { together } from "./together.ts";
+import { createGate, together } from "./together.ts";
 
 const operation = "suspend";
 
@@ -60,6 +69,26 @@ export async function suspendMachine(
     const tookMs = performance.now() - begunAt;
     node.log.info("machine suspended", { machine: machine.name, id: machine.id, tookMs });
   });
+  void settle(node, machine);
+}
+
+/** One at a time, and not at once: who wakes it right away, or suspends the next one, does not wait for this. */
+const settling = createGate(1);
+const settleAfterMs = 3000;
+
+async function settle(node: Node, machine: ManagedMachine): Promise<void> {
+  const { record } = machine;
+  using _alive = node.activity.begin();
+  try {
+    // What the wake reads first is in the page cache then, unless memory is needed for something else by that time.
+    await readAhead((await readOwnState(record)).files, node.shutdown);
+    await sleep(settleAfterMs, undefined, { signal: node.shutdown });
+    const isStill = () => machine.record.state === "suspended" && machine.record.ownState === record.ownState;
+    await settling(async () => void (isStill() && (await settleOwnState(record))));
+  } catch (error) {
+    if (node.shutdown.aborted) return;
+    node.log.error("memory of a suspended machine not synced", error, { machine: machine.name });
+  }
 }
 
 /** When this returns the machine's record says that it is suspended; when it throws the machine goes on. */
@@ -87,20 +116,35 @@ async function freezeForGood(
     base === undefined ? path.join(ownStatePath(record) ?? "", "workingset") : base.files.workingset;
   // A wake without it is only slower.
   if (hot !== undefined) await link(hot, path.join(directory, "workingset")).catch(() => {});
-  const target = path.join(directory, "memory");
-  const memory = base && baseOf(machine, base);
-  const capture = undo.use(
-    await prepareCapture({ machine: live.vm, target, base: memory, last: true, signal }),
-  );
-  await requireRoomFor(directory, capture.expectedBytes, { operation, subject: machine.name });
+  const capturing = async () => {
+    const target = path.join(directory, "memory");
+    const memory = base && baseOf(machine, base);
+    const prepared = undo.use(
+      await prepareCapture({ machine: live.vm, target, base: memory, last: true, signal }),
+    );
+    // That it is a clone has to be on the disk before its journal is what completes it.
+    if (live.vm.origin === "resume") await syncPath(target);
+    // For a journal of its pages, and these in their places.
+    await requireRoomFor(directory, 2 * prepared.expectedBytes, { operation, subject: machine.name });
+    return prepared;
+  };
   const wasPaused = record.state === "paused";
   if (wasPaused) await live.vm.unpause();
   try {
+    let capture: MemoryCapture | undefined;
     await live.agent.whileParked(
-      (client) =>
-        // What the disk does not need is its own affair: it stays where it is.
-        quiesce(client, machine, { hookTimeoutMs: config.hookTimeoutMs, trim: false }, signal),
-      () => standStill(machine, live, { name, directory, capture, config, variables, signal }),
+      async (client) => {
+        const { hookTimeoutMs } = config;
+        // What the disk does not need is its own affair, and memory that the agent does not need costs nothing: it
+        // stays where it is.
+        const request = { hookTimeoutMs, trim: false, private: true };
+        const [, prepared] = await together([quiesce(client, machine, request, signal), capturing()]);
+        capture = prepared;
+      },
+      async () => {
+        if (capture === undefined) throw new Error("no capture");
+        await standStill(machine, live, { name, directory, capture, config, variables, signal });
+      },
       signal,
     );
   } catch (error) {
@@ -131,14 +175,15 @@ async function standStill(
     await live.vm.pause();
     await live.vm.saveState(into("vmstate"), signal);
     await capture.take(signal);
-    await capture.complete(signal);
-    const files = ["memory", "vmstate", "config.json"];
+    // While the journal is there its memory may find its way to the disk later.
+    const files = ["vmstate", "config.json"];
+    files.push((await capture.journal(into("pages"), signal)) ? "pages" : "memory");
     if (machine.record.diskBytes > 0) {
       await link(path.join(machine.record.directory, "disk"), into("disk"));
       files.push("disk");
     }
     await writeFile(into("config.json"), JSON.stringify(config), { mode: 0o400 });
-    await together(files.map((file) => syncPath(into(file))));
+    await together([capture.complete(signal), ...files.map((file) => syncPath(into(file)))]);
     await syncPath(directory);
     signal.throwIfAborted();
     await machine.commit({

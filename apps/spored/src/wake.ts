@@ -14,7 +14,7 @@ import { environmentOf, watchEnd } from "./lifecycle.ts";
 import { type LiveParts, type ManagedMachine, requireState } from "./machine.ts";
 import { machineMessage } from "./messages.ts";
 import type { Node } from "./node.ts";
-import { readOwnState, thinOwnState } from "./own-state.ts";
+import { completeOwnState, readOwnState, thinOwnState } from "./own-state.ts";
 import { publishPorts } from "./ports.ts";
 import { readAhead } from "./read-ahead.ts";
 import type { MachineRecord } from "./record.ts";
@@ -123,6 +123,7 @@ async function goOn(
     environmentOf(node, id),
     requireHost(node, machine, config),
     removeRunFiles(record),
+    completeOwnState(record, signal),
   ]);
   const env = { ...kept, ...given };
   requireEnvironment(machine, env);
@@ -156,9 +157,10 @@ async function goOn(
     signal,
   );
   undo.use(slot);
-  await together([node.resources.join(id, slot.pid), unlessAborted(slot.prepared, signal)]);
+  void node.resources.join(id, slot.pid);
   await node.resources.limit(record, slot.pid);
   const slotAt = performance.now();
+  await unlessAborted(slot.prepared, signal);
   const { hookTimeoutMs } = config;
   const hello = identityHello({ kind: "resume", identity, guest: network.guest, env, hookTimeoutMs });
   const {

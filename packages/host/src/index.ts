@@ -8,7 +8,7 @@ export { cloneRange } from "./files/clone-range.ts";
 export { allocatedBytes, type CopyOptions, cloneFile, copySparse, punchZeroPages } from "./files/copy.ts";
 export { dataExtents, scanData } from "./files/extents.ts";
 export { type PhysicalExtent, type PhysicalExtentOptions, physicalExtents } from "./files/fiemap.ts";
-export { type Overlay, openOverlay } from "./files/overlay.ts";
+export { type FilePiece, type Overlay, openOverlay } from "./files/overlay.ts";
 export { type Extent, nonZeroRuns, pageBytes } from "./files/pages.ts";
 export { writeFully } from "./files/write.ts";
 export { zeroRange } from "./files/zero.ts";
@@ -55,6 +55,7 @@ export {
   punchHole,
   seekData,
   seekHole,
+  willNeed,
 } from "./syscalls.ts";
 export { tscKhz } from "./tsc.ts";
 export { canReflink } from "./volume/reflink.ts";

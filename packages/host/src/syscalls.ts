@@ -11,6 +11,7 @@ import { getSystemErrorName } from "node:util";
 interface Libc {
   lseek(fd: number, offset: number, whence: number): number;
   fallocate(fd: number, mode: number, offset: number, length: number): number;
+  posix_fadvise(fd: number, offset: number, length: number, advice: number): number;
   ioctl(fd: number, request: number, argument: Uint8Array): number;
   setns(fd: number, type: number): number;
   prctl(option: number, a: number, b: number, c: number, d: number): number;
@@ -37,6 +38,7 @@ function load(): { koffi: Koffi; libc: Libc } {
       libc: {
         lseek: c.func("int64_t lseek(int fd, int64_t offset, int whence)"),
         fallocate: c.func("int fallocate(int fd, int mode, int64_t offset, int64_t length)"),
+        posix_fadvise: c.func("int posix_fadvise(int fd, int64_t offset, int64_t length, int advice)"),
         ioctl: c.func("int ioctl(int fd, unsigned long request, void *argument)"),
         setns: c.func("int setns(int fd, int nstype)"),
         prctl: c.func(
@@ -101,6 +103,16 @@ export function punchHole(fd: number, offset: number, bytes: number): void {
   if (libc.fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, bytes) !== 0) {
     throw systemError(koffi, "fallocate");
   }
+}
+
+const POSIX_FADV_WILLNEED = 3;
+
+/**
+ * posix_fadvise(2) with WILLNEED: has the kernel begin to read a part of a file into the page cache, and does not wait.
+ * One call reads no more than the device takes at once, some hundred KiB. That it cannot is no error: it is advice.
+ */
+export function willNeed(fd: number, offset: number, bytes: number): void {
+  load().libc.posix_fadvise(fd, offset, bytes, POSIX_FADV_WILLNEED);
 }
 
 /** ioctl(2) with a buffer that the kernel reads and writes. The caller answers for its layout and size. */

@@ -8,6 +8,7 @@
  *   (pause)
  *   capture.take()        the changed pages are copied out of the process
  *   (unpause)
+ *   capture.journal()     where the file is not to be synced at once: they are put into another one, in one stretch
  *   capture.complete()    those of them that differ are put into the file
  */
 import { link, open, rm, stat } from "node:fs/promises";
@@ -22,6 +23,7 @@ import {
 } from "@sporelet/host";
 import { changedPages } from "./changed-pages.ts";
 import type { Machine } from "./contract.ts";
+import { writePageJournal } from "./page-journal.ts";
 
 export interface CaptureOptions {
   machine: Machine;
@@ -49,6 +51,14 @@ export interface MemoryCapture extends AsyncDisposable {
    * @returns how much was copied while the guest waited.
    */
   take(signal?: AbortSignal): Promise<{ copiedBytes: number }>;
+  /**
+   * Writes what was taken to a journal (page-journal.ts), not synced, which completes the file after the host went
+   * down. Before `complete`, if at all.
+   *
+   * @param path of the journal
+   * @returns false for a booted machine: there is none
+   */
+  journal(path: string, signal?: AbortSignal): Promise<boolean>;
   /**
    * Completes the file, not synced; the machine may run again.
    * @returns the stretches of pages in which it differs from the base, in order; undefined for a booted machine,
@@ -80,6 +90,7 @@ export async function prepareCapture(options: CaptureOptions): Promise<MemoryCap
   return {
     expectedBytes,
     take: (stepSignal) => step(() => steps.take(stepSignal ?? signal), stepSignal),
+    journal: (path, stepSignal) => step(() => steps.journal(path), stepSignal),
     async complete(stepSignal) {
       const result = await step(() => steps.complete(stepSignal ?? signal), stepSignal);
       completed = true;
@@ -102,6 +113,7 @@ interface Steps {
   /** @returns expected bytes */
   prepare(): Promise<number>;
   take(signal?: AbortSignal): Promise<{ copiedBytes: number }>;
+  journal(path: string): Promise<boolean>;
   complete(signal?: AbortSignal): Promise<{ changed: Extent[] | undefined }>;
   release(): void;
 }
@@ -125,6 +137,10 @@ function captureClone({ machine, target, base = machine.record.memory, signal }:
       const { held, zero } = await find();
       zeroed = zero;
       return { copiedBytes: (await spool?.take(machine.pid, held, taking)) ?? 0 };
+    },
+    async journal(path) {
+      await writePageJournal(path, spool?.pieces() ?? [], zeroed);
+      return true;
     },
     async complete(completing) {
       await using overlay = await openOverlay(target, base);
@@ -160,6 +176,7 @@ function captureBooted({ machine, target, last = false, signal }: CaptureOptions
       const how = await cloneFile(source, target, { signal: taking ?? signal });
       return { copiedBytes: how === "reflink" ? 0 : (await stat(target)).blocks * 512 };
     },
+    journal: async () => false,
     complete: async () => ({ changed: undefined }),
     release() {},
   };

@@ -95,6 +95,9 @@ func (l *Listener) Accept() (net.Conn, error) {
 	return l.current, nil
 }
 
+// closedTime is how long a reopened port stays closed: hosts look at it as well, because QEMU holds events back.
+const closedTime = 5 * time.Millisecond
+
 // Reopen waits until the last host has left, closes the port and opens it again. The next host sees that
 // (QEMU: VSERPORT_CHANGE open=false, then open=true) and knows that the agent waits for it. What it sent
 // before is lost.
@@ -104,6 +107,7 @@ func (l *Listener) Reopen() error {
 	}
 	_ = l.file.Close()
 	l.next, l.parked = nil, true
+	time.Sleep(closedTime)
 	return l.open()
 }
 

@@ -54,6 +54,7 @@ func (s *Server) Quiesce(ctx context.Context, request *agentv1.QuiesceRequest) (
 		response.Error = &agentv1.AgentError{Code: "freeze", Message: err.Error()}
 		return response, nil
 	}
+	s.Private.Store(request.Private)
 	s.Parking.Store(true)
 	return response, nil
 }

@@ -36,6 +36,8 @@ type Server struct {
 	Environment func() []string
 	// Parking is set by Quiesce: when this host leaves, the agent parks for a freeze.
 	Parking atomic.Bool
+	// Private: what is frozen then is this machine's alone.
+	Private atomic.Bool
 	// freezing is held while programs are stopped or let go on.
 	freezing sync.Mutex
 }

@@ -4,7 +4,7 @@ import { SporeletError } from "@sporelet/errors";
 import { findProgram } from "../find-program.ts";
 import { runProcess } from "../process.ts";
 import { installCommand } from "../programs.ts";
-import { freeBytes, imageSize, makeImage, mountImage } from "./image.ts";
+import { freeBytes, imageSize, makeImage, mountImage, spareBytesOf, trimImage } from "./image.ts";
 import { backingFile, mountAt } from "./mounts.ts";
 import { canReflink } from "./reflink.ts";
 
@@ -17,6 +17,10 @@ export interface Volume extends AsyncDisposable {
   reflink: boolean;
   /** What people should know about it. */
   notice?: string;
+  /** What an image holds of the file system around it, less what counts as used in it; bytes. 0 for others. */
+  spareBytes(): Promise<number>;
+  /** Gives that back, but for what the file system needs itself. */
+  trim(): Promise<void>;
   /**
    * Unmounts what was mounted. While machines that go on running have files open in it, it stays mounted,
    * and the next `openVolume` takes it over.
@@ -54,11 +58,11 @@ export async function openVolume(options: VolumeOptions): Promise<Volume> {
 
 async function open(path: string, image: string, { loop, signal }: VolumeOptions): Promise<Volume> {
   const allowed = loop ?? process.env.SPORELET_NO_LOOP !== "1";
-  if (await isMounted(path, image)) return mounted(path);
+  if (await isMounted(path, image)) return mounted(path, image);
   if (await exists(image)) {
     if (!allowed || process.getuid?.() !== 0) throw cannotMount(image, allowed);
     await mountImage(image, path, signal);
-    return mounted(path);
+    return mounted(path, image);
   }
   if (await canReflink(path)) return unmounted(path, "native");
 
@@ -85,6 +89,7 @@ async function open(path: string, image: string, { loop, signal }: VolumeOptions
   const size = `${Math.floor(sizeBytes / 1024 ** 3)} GiB`;
   return mounted(
     path,
+    image,
     `made ${image} with an XFS of up to ${size}: the file system around it has no reflinks`,
   );
 }
@@ -108,7 +113,7 @@ async function isMounted(path: string, image: string): Promise<boolean> {
   return (await backingFile(mount.source)) === (await realpath(image).catch(() => undefined));
 }
 
-function mounted(path: string, notice?: string): Volume {
+function mounted(path: string, image: string, notice?: string): Volume {
   const close = async () => {
     // 32: mount failure, for umount(8) above all that the target is busy.
     const { code, stderr } = await runProcess(["umount", path], {
@@ -125,20 +130,32 @@ function mounted(path: string, notice?: string): Volume {
       reason: stderr.trim(),
     });
   };
-  return volumeOf({ path, kind: "loop", reflink: true }, notice, close);
+  const spareBytes = () => spareBytesOf(image, path);
+  const trim = () => trimImage(path);
+  return volumeOf({ path, kind: "loop", reflink: true }, notice, { close, spareBytes, trim });
 }
 
 function unmounted(path: string, kind: "native" | "plain", notice?: string): Volume {
-  return volumeOf({ path, kind, reflink: kind === "native" }, notice, async () => ({ unmounted: false }));
+  const nothing = {
+    close: async () => ({ unmounted: false }),
+    spareBytes: async () => 0,
+    trim: async () => {},
+  };
+  return volumeOf({ path, kind, reflink: kind === "native" }, notice, nothing);
 }
 
 function volumeOf(
   facts: Pick<Volume, "path" | "kind" | "reflink">,
   notice: string | undefined,
-  close: Volume["close"],
+  actions: Pick<Volume, "close" | "spareBytes" | "trim">,
 ): Volume {
-  const dispose = async () => void (await close());
-  return { ...facts, ...(notice === undefined ? {} : { notice }), close, [Symbol.asyncDispose]: dispose };
+  const dispose = async () => void (await actions.close());
+  return {
+    ...facts,
+    ...(notice === undefined ? {} : { notice }),
+    ...actions,
+    [Symbol.asyncDispose]: dispose,
+  };
 }
 
 function exists(path: string): Promise<boolean> {

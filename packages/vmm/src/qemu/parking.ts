@@ -1,16 +1,21 @@
 import type { Duplex } from "node:stream";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { CallOptions, Qmp } from "./qmp.ts";
 
 const port = "agent";
+
+/** How often to look at the port. Not on the way of a resume. */
+const lookMs = 1;
 
 /**
  * Returns the function that closes the agent channel and waits until the guest has closed and reopened its
  * end of it.
  *
  * QEMU tells both by VSERPORT_CHANGE, but sends that event at most once a second for one port, and of those
- * it held back only the last one (qemu: monitor/monitor.c, monitor_qapi_event_conf). So after "closed" one
- * look at the port shows whether it is open again, which it is as a rule; if it is not, the held-back event
- * comes within a second. When the closing itself was held back the one event that comes says "open".
+ * it held back only the last one (qemu: monitor/monitor.c, monitor_qapi_event_conf); a resume is such an event. So the
+ * port is looked at besides. That it is closed shows for some milliseconds only: who misses it hears of it by the
+ * event, within a second. When the closing itself was held back the one event that comes says "open". That it is open
+ * again stays to be seen.
  */
 export function parking(qmp: Qmp): (channel: Duplex, options: CallOptions) => Promise<void> {
   // An event that is still held back from the last parking must not be taken for one of the next.
@@ -23,13 +28,21 @@ export function parking(qmp: Qmp): (channel: Duplex, options: CallOptions) => Pr
         accept: (data) => data.id === port && (open === undefined || data.open === open),
       });
     const first = changed();
+    heldBack = changed(true).catch(() => {});
+    let told: boolean | undefined;
+    const hear = first.then(({ data }) => {
+      told = data.open === true;
+    });
+    hear.catch(() => {}); // Awaited below, or not at all.
     channel.destroy();
-    if ((await first).data.open === true) return;
-    const reopened = changed(true);
-    reopened.catch(() => {}); // Awaited below, or by the next parking, or not at all.
-    if (await isOpen(qmp, options)) heldBack = reopened.catch(() => {});
-    else await reopened;
+    await Promise.race([hear, look(qmp, options, (open) => !open || told !== undefined)]);
+    if (told !== true) await look(qmp, options, (open) => open);
   };
+}
+
+/** Looks at the port until it is as it should be. */
+async function look(qmp: Qmp, options: CallOptions, enough: (open: boolean) => boolean): Promise<void> {
+  while (!enough(await isOpen(qmp, options))) await sleep(lookMs);
 }
 
 async function isOpen(qmp: Qmp, options: CallOptions): Promise<boolean> {

@@ -2192,6 +2192,9 @@ type QuiesceRequest struct {
 	HookTimeoutMs uint32                 `protobuf:"varint,1,opt,name=hook_timeout_ms,json=hookTimeoutMs,proto3" json:"hook_timeout_ms,omitempty"`
 	DropCaches    bool                   `protobuf:"varint,2,opt,name=drop_caches,json=dropCaches,proto3" json:"drop_caches,omitempty"`
 	Trim          bool                   `protobuf:"varint,3,opt,name=trim,proto3" json:"trim,omitempty"`
+	// The state is this machine's alone, which goes on from it: memory that the agent's sessions have used is not given
+	// back first, which takes longer than all the rest.
+	Private       bool `protobuf:"varint,4,opt,name=private,proto3" json:"private,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2243,6 +2246,13 @@ func (x *QuiesceRequest) GetDropCaches() bool {
 func (x *QuiesceRequest) GetTrim() bool {
 	if x != nil {
 		return x.Trim
+	}
+	return false
+}
+
+func (x *QuiesceRequest) GetPrivate() bool {
+	if x != nil {
+		return x.Private
 	}
 	return false
 }
@@ -2514,12 +2524,13 @@ const file_sporelet_agent_v1_agent_proto_rawDesc = "" +
 	"\x03pid\x18\x03 \x01(\x05R\x03pid\x12\x1b\n" +
 	"\texit_code\x18\x04 \x01(\x05R\bexitCode\x12\x1a\n" +
 	"\brestarts\x18\x05 \x01(\rR\brestarts\x12\x10\n" +
-	"\x03log\x18\x06 \x01(\tR\x03log\"m\n" +
+	"\x03log\x18\x06 \x01(\tR\x03log\"\x87\x01\n" +
 	"\x0eQuiesceRequest\x12&\n" +
 	"\x0fhook_timeout_ms\x18\x01 \x01(\rR\rhookTimeoutMs\x12\x1f\n" +
 	"\vdrop_caches\x18\x02 \x01(\bR\n" +
 	"dropCaches\x12\x12\n" +
-	"\x04trim\x18\x03 \x01(\bR\x04trim\"\x86\x01\n" +
+	"\x04trim\x18\x03 \x01(\bR\x04trim\x12\x18\n" +
+	"\aprivate\x18\x04 \x01(\bR\aprivate\"\x86\x01\n" +
 	"\x0fQuiesceResponse\x123\n" +
 	"\x05error\x18\x01 \x01(\v2\x1d.sporelet.agent.v1.AgentErrorR\x05error\x12#\n" +
 	"\rtrimmed_bytes\x18\x02 \x01(\x04R\ftrimmedBytes\x12\x19\n" +
