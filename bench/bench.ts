@@ -18,7 +18,7 @@ import { openSuite, type Part } from "./parts.ts";
 import { plot } from "./plot.ts";
 import { type Line, markdown, samplesOf } from "./report.ts";
 import { measureResumes } from "./resumes.ts";
-import { measureSuspensions } from "./suspend.ts";
+import { measureSleepers, measureSuspensions } from "./suspend.ts";
 
 const parts: Record<string, Part> = {
   resumes: measureResumes,
@@ -27,6 +27,7 @@ const parts: Record<string, Part> = {
   suspend: measureSuspensions,
   density: measureDensity,
   spored: measureSpored,
+  sleepers: measureSleepers,
   transfers: measureTransfers,
 };
 

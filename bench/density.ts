@@ -112,7 +112,7 @@ async function measureIdle({ snapshot }: Suite, node: NodeClient): Promise<Line[
 }
 
 /** MemAvailable: what the host could still give away. */
-async function availableBytes(): Promise<number> {
+export async function availableBytes(): Promise<number> {
   const kilobytes = /^MemAvailable:\s+(\d+) kB/m.exec(await readFile("/proc/meminfo", "utf8"))?.[1];
   return Number(kilobytes) * 1024;
 }

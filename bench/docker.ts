@@ -6,7 +6,7 @@
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { createReadStream, existsSync } from "node:fs";
-import { mkdir, mkdtemp, readdir, rm, stat } from "node:fs/promises";
+import { mkdtemp, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { type IncomingMessage, request } from "node:http";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -40,13 +40,16 @@ export async function startDocker(archives: string[]): Promise<Docker> {
   if (!existsSync(program)) throw new Error("Docker is not here: tools/setup --with-bench-tools unpacks it");
   const home = await mkdtemp(join(tmpdir(), "bench-docker-"));
   const socket = join(home, "docker.sock");
+  // Not the host's.
+  const settings = join(home, "daemon.json");
+  await writeFile(settings, "{}");
   execFileSync("ip", ["link", "add", bridge, "type", "bridge"]);
   execFileSync("ip", ["address", "add", "10.213.77.1/24", "dev", bridge]);
   const daemon = spawn(
     program,
     [
       ...["--host", `unix://${socket}`, "--data-root", join(home, "data"), "--exec-root", join(home, "run")],
-      ...["--pidfile", join(home, "pid"), "--config-file", join(home, "none.json"), "--bridge", bridge],
+      ...["--pidfile", join(home, "pid"), "--config-file", settings, "--bridge", bridge],
       // The host's packet filter is left alone: ports are published by docker-proxy.
       ...["--iptables=false", "--ip6tables=false", "--ip-masq=false", "--storage-driver", "overlay2"],
       ...["--userland-proxy-path", join(unpacked, "sbin/docker-proxy"), "--log-level", "error"],
@@ -76,7 +79,6 @@ export async function startDocker(archives: string[]): Promise<Docker> {
     await rm(home, { recursive: true, force: true });
   };
   try {
-    await mkdir(join(home, "data"));
     const deadline = performance.now() + startSeconds * 1000;
     for (;;) {
       if (daemon.exitCode !== null) throw new Error(`dockerd ended: ${log}`);

@@ -1,9 +1,13 @@
-import type { NodeClient } from "@sporelet/api";
+import { locateNode, type NodeClient, sporeletHome } from "@sporelet/api";
+import { memoryUse } from "@sporelet/host";
+import { availableBytes } from "./density.ts";
 import { progress, started } from "./machines.ts";
 import type { Suite } from "./parts.ts";
 import { type Line, line } from "./report.ts";
 
 const asleepMs = 1000;
+/** Of many machines so many are woken. */
+const sampled = 10;
 const dirtyBytes = 20 * 2 ** 20;
 const dirty = `dd if=/dev/urandom of=/run/changed bs=64k count=${dirtyBytes / 2 ** 16} 2>/dev/null`;
 
@@ -43,6 +47,61 @@ export async function measureSuspensions({ snapshot, runs, connected }: Suite): 
       limit: { ratioToAlternative: 1.3 },
     }),
   ];
+}
+
+/** What machines cost that sleep: so many that one more or less makes no difference. */
+export async function measureSleepers({ snapshot, connected }: Suite): Promise<Line[]> {
+  const count = Number(process.env.BENCH_SLEEPERS ?? 2000);
+  const ids: string[] = [];
+  return await connected(async (node) => {
+    const wake = async (machine: string) => {
+      const { timings } = await node.wake({ machine });
+      await node.suspend({ machine });
+      return timings?.readyMs ?? Number.NaN;
+    };
+    const sample = async (from: readonly string[]) => {
+      const times: number[] = [];
+      for (const id of from) times.push(await wake(id));
+      return times;
+    };
+    let begun = 0;
+    const lullAFew = async (until: number) => {
+      while (begun < until) {
+        begun += 1;
+        const { id } = await started(node.run({ snapshot }));
+        ids.push(id);
+        await node.suspend({ machine: id });
+        progress(`${ids.length} of ${count} asleep`);
+      }
+    };
+    try {
+      await lullAFew(sampled);
+      const first = await sample(ids);
+      const before = await availableBytes();
+      await Promise.all([lullAFew(count), lullAFew(count)]);
+      const taken = before - (await availableBytes());
+      const pid = locateNode(sporeletHome())?.pid ?? 0;
+      const { rssBytes } = await memoryUse(pid);
+      const last = await sample(ids.slice(-sampled));
+      return [
+        line({
+          name: `memory of the host that each of ${count} suspended clones takes`,
+          ...{ unit: "MiB", ours: [taken / (count - sampled) / 2 ** 20], limit: { median: 0.25 } },
+        }),
+        line({
+          name: `resident memory of spored with ${count} suspended clones`,
+          ...{ unit: "MB", ours: [rssBytes / 1e6], limit: {} },
+        }),
+        line({
+          name: `wake of one of ${count} to ready (alternative: of one of ${sampled})`,
+          ...{ unit: "ms", ours: last, alternative: first, limit: { ratioToAlternative: 1.2 } },
+        }),
+      ];
+    } finally {
+      progress("removing them");
+      for (const machine of ids) await node.removeMachine({ machine, force: true });
+    }
+  });
 }
 
 async function shell(node: NodeClient, machine: string, script: string): Promise<void> {

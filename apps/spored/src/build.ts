@@ -7,6 +7,7 @@ import { normalizeReference, type StoredSnapshot } from "@sporelet/store";
 import type { Probe } from "@sporelet/vmm";
 import { buildNetwork } from "./build-network.ts";
 import { loadBuilder } from "./builder.ts";
+import { requireCleanSnapshot } from "./distribution/secrets.ts";
 import { createEventQueue } from "./event-queue.ts";
 import { createRecorder } from "./lazy/recorder.ts";
 import { snapshotMessage } from "./messages.ts";
@@ -73,7 +74,7 @@ async function run(node: Node, { request, tag, layer, signal, onEvent }: BuildPl
   const guest = await buildLayer0({ store, noCache, signal, onEvent });
   const probe = await node.probes.best(guest);
   const alreadyTold = new Set(["kernel", "initramfs"]);
-  return await buildSnapshot({
+  const snapshot = await buildSnapshot({
     path: request.path,
     tag,
     layer,
@@ -90,6 +91,13 @@ async function run(node: Node, { request, tag, layer, signal, onEvent }: BuildPl
       if (event.case === "log" || !alreadyTold.has(event.id)) onEvent(event);
     },
   });
+  // Whoever is to publish it should not be the first to hear of that.
+  await requireCleanSnapshot(store, snapshot, tag, signal).catch((error) => {
+    signal.throwIfAborted();
+    const { reason } = SporeletError.from(error, { operation: "search", subject: tag });
+    onEvent({ case: "log", source: "secrets", line: `a push would be refused: ${reason}` });
+  });
+  return snapshot;
 }
 
 function requireVmm({ driver, version, problems: [problem] }: Probe): void {

@@ -11,7 +11,7 @@ import { publishManifests } from "./manifests.ts";
 import { namesRegistry } from "./names.ts";
 import { forgetPublication, publishedLayers } from "./publication.ts";
 import type { Reports } from "./reports.ts";
-import { requireNoSecrets } from "./secrets.ts";
+import { requireCleanSnapshot } from "./secrets.ts";
 import { transferStream } from "./stream.ts";
 import { BlobsLostError, uploadLayers } from "./upload.ts";
 
@@ -45,10 +45,9 @@ async function pushSnapshot(
   await using others = registryClient(elsewhere, reports.notice);
   const repository = client.repository(target.registry, target.repository);
   const prepare = async () => {
-    const { memory, disk } = snapshot.files;
     const [layers] = await together([
       publishedLayers(node, snapshot, reports, signal),
-      request.allowSecrets ? undefined : requireNoSecrets(request.snapshot, { memory, disk }, signal),
+      request.allowSecrets ? undefined : requireCleanSnapshot(node.store, snapshot, request.snapshot, signal),
     ]);
     return layers;
   };

@@ -1,6 +1,7 @@
 import { open } from "node:fs/promises";
 import { SporeletError } from "@sporelet/errors";
 import { pageBytes, scanData } from "@sporelet/host";
+import { cacheKey, type Store, type StoredSnapshot } from "@sporelet/store";
 
 /** Something in an image that looks like a secret. */
 export interface SecretFinding {
@@ -133,6 +134,24 @@ async function secretsInFile(path: string, signal?: AbortSignal): Promise<Secret
   );
   search(window.subarray(0, filled), base, filled);
   return [...findings.values()];
+}
+
+/** What a search depends on. */
+const rules = patterns.map(({ kind, match }) => [kind, String(match)]);
+
+/**
+ * `requireNoSecrets` for a snapshot, which is searched once: a second per GiB, next to four for its first push. That
+ * one was found clean is kept in the build cache.
+ */
+export async function requireCleanSnapshot(
+  store: Pick<Store, "cache">,
+  snapshot: StoredSnapshot,
+  subject: string,
+  signal?: AbortSignal,
+): Promise<void> {
+  const { memory, disk } = snapshot.files;
+  const search = () => requireNoSecrets(subject, { memory, disk }, signal);
+  await store.cache.getOrCreate("clean", cacheKey([rules, snapshot.digest]), search, { signal });
 }
 
 /**
