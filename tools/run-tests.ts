@@ -4,12 +4,16 @@
  */
 import { spawn } from "node:child_process";
 import { mkdir, readFile, rm } from "node:fs/promises";
+import { relative } from "node:path";
 
 interface Count {
   passed: number;
   failed: number;
   skipped: number;
 }
+
+/** What failed, and the first line of why: repeated at the end, where the end is all that one sees. */
+const failures: string[] = [];
 
 const reportDirectory = "out/test";
 const suites: Record<string, () => Promise<Count>> = {
@@ -35,6 +39,7 @@ for (const name of chosen) {
   );
   for (const key of ["passed", "failed", "skipped"] as const) total[key] += count[key];
 }
+if (failures.length > 0) process.stdout.write(`\nfailed:\n${failures.map((line) => `  ${line}\n`).join("")}`);
 process.stdout.write(`\n${lines.join("\n")}\n`);
 const skipped = total.skipped > 0 ? `, ${total.skipped} skipped` : "";
 process.stdout.write(`${total.passed} passed, ${total.failed} failed${skipped}\n`);
@@ -48,7 +53,10 @@ async function check(): Promise<Count> {
     const { code } = await run(["pnpm", "--silent", "run", script]);
     process.stdout.write(`${code === 0 ? "ok" : "FAILED"} ${script}\n`);
     if (code === 0) count.passed++;
-    else count.failed++;
+    else {
+      count.failed++;
+      failures.push(script);
+    }
   }
   return count;
 }
@@ -80,7 +88,10 @@ async function go(): Promise<Count> {
     }
     if (event.Action === "fail") {
       // A package that fails without a failed test did not build.
-      if (event.Test !== undefined || count.failed === 0) count.failed++;
+      if (event.Test !== undefined || count.failed === 0) {
+        count.failed++;
+        failures.push(`go: ${key.trim()}`);
+      }
       process.stdout.write(`FAILED ${key}\n${output.get(key) ?? ""}`);
     }
   }
@@ -102,7 +113,12 @@ interface VitestReport {
   numFailedTests: number;
   numPendingTests: number;
   numTodoTests: number;
-  testResults: { status: string; name: string; assertionResults: { status: string }[] }[];
+  testResults: {
+    status: string;
+    name: string;
+    message?: string;
+    assertionResults: { status: string; fullName: string; failureMessages?: string[] | null }[];
+  }[];
 }
 
 async function vitest(project: string): Promise<Count> {
@@ -120,17 +136,33 @@ async function vitest(project: string): Promise<Count> {
   const report = await readFile(file, "utf8")
     .then((text) => JSON.parse(text) as VitestReport)
     .catch(() => undefined);
-  if (report === undefined) return { passed: 0, failed: 1, skipped: 0 };
+  if (report === undefined) {
+    failures.push(`${project}: vitest left no report`);
+    return { passed: 0, failed: 1, skipped: 0 };
+  }
   // A file that could not be loaded has no assertions, yet it failed.
   const broken = report.testResults.filter(
     (file) => file.status === "failed" && !file.assertionResults.some((a) => a.status === "failed"),
   );
+  for (const file of broken) failures.push(`${place(file.name)}: ${firstLine(file.message)}`);
+  for (const file of report.testResults)
+    for (const test of file.assertionResults)
+      if (test.status === "failed")
+        failures.push(`${place(file.name)} > ${test.fullName}: ${firstLine(test.failureMessages?.[0])}`);
   const failed = report.numFailedTests + broken.length;
   return {
     passed: report.numPassedTests,
     failed: failed === 0 && code !== 0 ? 1 : failed,
     skipped: report.numPendingTests + report.numTodoTests,
   };
+}
+
+function place(file: string): string {
+  return relative(process.cwd(), file);
+}
+
+function firstLine(message: string | undefined): string {
+  return message?.trim().split("\n")[0] ?? "";
 }
 
 function run(
