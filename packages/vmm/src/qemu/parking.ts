@@ -16,21 +16,19 @@ const lookMs = 1;
  * port is looked at besides. That it is closed shows for some milliseconds only: who misses it hears of it by the
  * event, within a second. When the closing itself was held back the one event that comes says "open". That it is open
  * again stays to be seen.
+ *
+ * An event that was held back since before, a second ago or by a monitor that nobody read, is known by its time: an
+ * event has the time of what happened.
  */
 export function parking(qmp: Qmp): (channel: Duplex, options: CallOptions) => Promise<void> {
-  // An event that is still held back from the last parking must not be taken for one of the next.
-  let heldBack: Promise<unknown> | undefined;
   return async (channel, options) => {
-    await heldBack;
-    const changed = (open?: boolean) =>
-      qmp.event("VSERPORT_CHANGE", {
-        ...options,
-        accept: (data) => data.id === port && (open === undefined || data.open === open),
-      });
-    const first = changed();
-    heldBack = changed(true).catch(() => {});
+    const begunAt = Date.now();
+    const changed = qmp.event("VSERPORT_CHANGE", {
+      ...options,
+      accept: (data, at) => data.id === port && at >= begunAt,
+    });
     let told: boolean | undefined;
-    const hear = first.then(({ data }) => {
+    const hear = changed.then(({ data }) => {
       told = data.open === true;
     });
     hear.catch(() => {}); // Awaited below, or not at all.

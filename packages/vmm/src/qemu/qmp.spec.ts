@@ -87,9 +87,17 @@ it("waits for the event that is wanted and for no other", async () => {
   send(
     { event: "STOP" },
     { event: "MIGRATION", data: { status: "active" } },
-    { event: "MIGRATION", data: { status: "completed" } },
+    {
+      event: "MIGRATION",
+      data: { status: "completed" },
+      timestamp: { seconds: 1_700_000_000, microseconds: 2_500 },
+    },
   );
-  expect(await event).toEqual({ event: "MIGRATION", data: { status: "completed" } });
+  expect(await event).toEqual({
+    event: "MIGRATION",
+    data: { status: "completed" },
+    at: 1_700_000_000_002.5,
+  });
 });
 
 it("hears an event that comes in one piece with a reply", async () => {

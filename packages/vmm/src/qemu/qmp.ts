@@ -11,6 +11,8 @@ import { within } from "../wait.ts";
 interface QmpEvent {
   event: string;
   data: Record<string, unknown>;
+  /** When it happened, milliseconds since 1970 on the host's clock; QEMU may tell of it much later. */
+  at: number;
 }
 
 export interface QmpOptions {
@@ -42,7 +44,7 @@ export interface Qmp {
   /** The next event that `accept` takes. Listening begins before this returns. */
   event(
     name: string,
-    options: CallOptions & { accept?: (data: QmpEvent["data"]) => boolean },
+    options: CallOptions & { accept?: (data: QmpEvent["data"], at: number) => boolean },
   ): Promise<QmpEvent>;
   /** Calls `listener` for every event; returns how to stop that. */
   listen(listener: (event: QmpEvent) => void): () => void;
@@ -78,7 +80,9 @@ export async function openQmp(stream: Duplex, options: QmpOptions): Promise<Qmp>
       const { major, minor, micro } = message.QMP.version.qemu;
       greeted.resolve([major, minor, micro]);
     } else if (message.event !== undefined) {
-      const event = { event: message.event, data: message.data ?? {} };
+      const { seconds = 0, microseconds = 0 } = message.timestamp ?? {};
+      const at = seconds * 1000 + microseconds / 1000;
+      const event = { event: message.event, data: message.data ?? {}, at };
       for (const listener of [...listeners]) listener(event);
     } else if (message.id !== undefined) {
       const call = pending.get(message.id);
@@ -138,7 +142,7 @@ export async function openQmp(stream: Duplex, options: QmpOptions): Promise<Qmp>
     event(name, { accept, timeoutMs = defaultTimeoutMs, signal }) {
       const seen = Promise.withResolvers<QmpEvent>();
       const listener = (event: QmpEvent) => {
-        if (event.event === name && (accept?.(event.data) ?? true)) seen.resolve(event);
+        if (event.event === name && (accept?.(event.data, event.at) ?? true)) seen.resolve(event);
       };
       listeners.add(listener);
       if (ended === undefined) ends.add(seen.reject);
@@ -177,6 +181,7 @@ interface Message {
   QMP?: { version: { qemu: { major: number; minor: number; micro: number } } };
   event?: string;
   data?: Record<string, unknown>;
+  timestamp?: { seconds: number; microseconds: number };
   id?: number;
   return?: unknown;
   error?: { class: string; desc: string };
