@@ -52,6 +52,12 @@ describe.runIf(isRoot)("a machine that falls asleep and is woken", () => {
     return { machine, port };
   };
   const machine = () => node.client.inspectMachine({ machine: "sleeper" });
+  /** For longer than it takes to call an idle machine idle. */
+  const keepBusy = async () => {
+    const work = "while :; do :; done >/dev/null 2>&1 </dev/null & echo $! >/tmp/busy";
+    await shell(node.client, "sleeper", work);
+    await sleep(3500);
+  };
   const suspend = () => node.client.suspend({ machine: "sleeper" });
   const until = async (state: string) => {
     while ((await machine()).state !== state) await sleep(20);
@@ -144,15 +150,16 @@ describe.runIf(isRoot)("a machine that falls asleep and is woken", () => {
   it("is not suspended while a command runs in it, nor while it works for itself", async () => {
     await started({ idleSuspendMs: 1000 });
     expect((await shell(node.client, "sleeper", "sleep 3; echo done")).stdout).toBe("done\n");
-    await shell(
-      node.client,
-      "sleeper",
-      "while :; do :; done >/dev/null 2>&1 </dev/null & echo $! >/tmp/busy",
-    );
-    await sleep(3500);
+    await keepBusy();
     expect((await machine()).state).toBe("running");
     await shell(node.client, "sleeper", "kill $(cat /tmp/busy)");
     await until("suspended");
+  });
+
+  it("is not suspended while it works, however little its limit leaves it", async () => {
+    await started({ idleSuspendMs: 1000, limits: { cpus: 0.3, memoryBytes: 0n, ioBytesPerSecond: 0n } });
+    await keepBusy();
+    expect((await machine()).state).toBe("running");
   });
 
   it("counts anew when spored was ended", async () => {

@@ -1,3 +1,4 @@
+import { readdir, readFile } from "node:fs/promises";
 import { SporeletError } from "@sporelet/errors";
 import type { ManagedMachine } from "./machine.ts";
 import type { Node } from "./node.ts";
@@ -9,25 +10,30 @@ import { suspendMachine } from "./suspend.ts";
  * checks and timers stay below it, on a host that emulates too.
  */
 const workingShare = 0.5;
+/** And so does one that always wants to run, however little of the host it gets. */
+const wantingShare = 0.9;
 
 /**
  * Suspends a machine that now lives when it has been idle for as long as it was started with: no connection through
- * its published ports was open, no call into it went on, and its VMM used less than half a core. All but the last
- * are events; the CPU time is looked at twice, when the calm begins and when it has lasted.
+ * its published ports was open, no call into it went on, and its guest did not work. All but the last are events;
+ * that is looked at twice, when the calm begins and when it has lasted.
  */
 export function watchIdle(node: Node, machine: ManagedMachine): void {
   const { idleness, live } = machine;
   if (idleness === undefined || live === undefined) return;
-  let atRest = { cpuMs: Promise.resolve(0), at: 0 };
+  let atRest: { load: Promise<Load>; at: number } | undefined;
   const asleep = async (): Promise<void> => {
-    if (machine.record.state !== "running") return;
-    const usedMs = (await cpuTimeMs(live.vm.pid)) - (await atRest.cpuMs);
-    if (usedMs > workingShare * (performance.now() - atRest.at)) return;
+    if (atRest === undefined || machine.record.state !== "running") return;
+    const [before, now] = [await atRest.load, await loadOf(live.vm.pid)];
+    const elapsedMs = performance.now() - atRest.at;
+    const usedMs = now.usedMs - before.usedMs;
+    const wantedMs = usedMs + now.waitedMs - before.waitedMs;
+    if (usedMs > workingShare * elapsedMs || wantedMs > wantingShare * elapsedMs) return;
     await suspendMachine(node, machine, { signal: node.shutdown, unless: () => idleness.busy });
   };
   idleness.watch({
     onRest() {
-      atRest = { cpuMs: cpuTimeMs(live.vm.pid), at: performance.now() };
+      atRest = { load: loadOf(live.vm.pid), at: performance.now() };
     },
     onIdle() {
       void asleep()
@@ -39,4 +45,25 @@ export function watchIdle(node: Node, machine: ManagedMachine): void {
         .then(() => machine.live === live && watchIdle(node, machine));
     },
   });
+}
+
+/** Time that the threads of a process ran, and that they waited for a CPU. */
+interface Load {
+  usedMs: number;
+  waitedMs: number;
+}
+
+async function loadOf(pid: number): Promise<Load> {
+  const [usedMs, waitedMs] = await Promise.all([cpuTimeMs(pid), waitedTimeMs(pid)]);
+  return { usedMs, waitedMs };
+}
+
+/** The second field of schedstat of its threads, nanoseconds (Documentation/scheduler/sched-stats.rst of Linux). */
+async function waitedTimeMs(pid: number): Promise<number> {
+  const directory = `/proc/${pid}/task`;
+  const threads = await readdir(directory).catch(() => []);
+  const stats = await Promise.all(
+    threads.map((thread) => readFile(`${directory}/${thread}/schedstat`, "latin1").catch(() => "")),
+  );
+  return stats.reduce((sum, text) => sum + Number(text.split(" ")[1] ?? 0), 0) / 1e6;
 }
