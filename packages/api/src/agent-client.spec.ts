@@ -1,10 +1,11 @@
 import { chmod, mkdir, readFile, writeFile } from "node:fs/promises";
 import path from "node:path";
+import { fromBinary } from "@bufbuild/protobuf";
 import { SporeletError } from "@sporelet/errors";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { firstContact } from "./agent-client.ts";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { firstContact, helloFrame } from "./agent-client.ts";
 import { execOutput } from "./exec.ts";
-import { HelloKind } from "./gen/sporelet/agent/v1/agent_pb.ts";
+import { HelloKind, HelloSchema } from "./gen/sporelet/agent/v1/agent_pb.ts";
 import { startAgent, type TestAgent } from "./testing/agent.ts";
 
 const identity = {
@@ -12,6 +13,24 @@ const identity = {
   machineId: "0123456789abcdef0123456789abcdef",
   generationId: "6f3c1c2e-3f2b-4d0a-9f34-0d6a4f0f3a11",
 };
+
+test("a Hello holds the time that the host's clock shows when it is written, set meanwhile or not", () => {
+  const expectNow = () => {
+    const before = Date.now();
+    const hello = fromBinary(HelloSchema, helloFrame({}).subarray(4));
+    const ms = Number(hello.wallClockNs / 1000n) / 1000;
+    expect(ms).toBeGreaterThanOrEqual(before);
+    expect(ms).toBeLessThanOrEqual(Date.now() + 1);
+  };
+  expectNow();
+  // As an NTP client does, or what a host that slept finds.
+  vi.useFakeTimers({ toFake: ["Date"], now: Date.now() + 3_600_000 });
+  try {
+    expectNow();
+  } finally {
+    vi.useRealTimers();
+  }
+});
 
 describe("first contact", () => {
   let agent: TestAgent;

@@ -14,6 +14,7 @@ import {
   HelloReplySchema,
   HelloSchema,
 } from "./gen/sporelet/agent/v1/agent_pb.ts";
+import { createWallClock } from "./wall-clock.ts";
 
 /** Version of the agent protocol that this client speaks; an agent refuses any other. */
 export const agentProtocol = 1;
@@ -57,9 +58,10 @@ function digest(of: Uint8Array): Uint8Array {
   return createHash("sha256").update(of).digest().subarray(0, 16);
 }
 
-/** The clock to a microsecond: Date.now() alone would set guests up to a millisecond wrong. */
+const hostClockMs = createWallClock();
+
 function wallClockNs(): bigint {
-  return BigInt(Math.round((performance.timeOrigin + performance.now()) * 1000)) * 1000n;
+  return BigInt(Math.round(hostClockMs() * 1000)) * 1000n;
 }
 
 export interface FirstContactOptions {

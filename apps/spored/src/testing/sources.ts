@@ -212,20 +212,21 @@ function portOf(machine: api.Machine, guest: number): number {
 
 /**
  * How far a clone's clock is from the host's, milliseconds, by the quickest of several exchanges: the truth is within
- * the uncertainty, half of what that one took.
+ * the uncertainty, half of what that one took. The host's clock is what Date says, not what spored takes it for.
  */
 export async function clockOffset(
   machine: api.Machine,
 ): Promise<{ offsetMs: number; uncertaintyMs: number }> {
   const address = `http://127.0.0.1:${portOf(machine, sourcePorts.kernel)}/clock`;
-  const now = () => performance.timeOrigin + performance.now();
+  // Date.now() rounds down; what that makes uncertain is counted below.
+  const now = () => Date.now() + 0.5;
   let best = { offsetMs: 0, uncertaintyMs: Number.POSITIVE_INFINITY };
   for (let round = 0; round < 10; round++) {
     const sent = now();
     const guestMs = Number(await (await fetch(address)).text()) / 1e6;
-    const uncertaintyMs = (now() - sent) / 2;
-    if (uncertaintyMs < best.uncertaintyMs)
-      best = { offsetMs: guestMs - sent - uncertaintyMs, uncertaintyMs };
+    const halfMs = (now() - sent) / 2;
+    const uncertaintyMs = halfMs + 0.5;
+    if (uncertaintyMs < best.uncertaintyMs) best = { offsetMs: guestMs - sent - halfMs, uncertaintyMs };
   }
   return best;
 }
