@@ -238,10 +238,14 @@ func (c *conn) settle() {
 	c.writing.Unlock()
 }
 
-// Close ends reads and writes that are under way by a deadline in the past.
+// Close ends reads and writes that are under way by a deadline in the past. Only the first time: servers close twice,
+// and the second time the port, which all connections share, may be the next host's already.
 func (c *conn) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.closed {
+		return nil
+	}
 	c.closed = true
 	return c.file.SetDeadline(time.Unix(1, 0))
 }

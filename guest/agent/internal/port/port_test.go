@@ -77,6 +77,37 @@ func read(t *testing.T, conn net.Conn, bytes int) string {
 	return string(buffer)
 }
 
+func TestAConnectionThatIsClosedTwiceLeavesTheNextOneAlone(t *testing.T) {
+	l, dial := fifo(t, "")
+	first := accept(l)
+	host := dial()
+	send(t, host, "a")
+	conn := take(t, first)
+	if err := conn.Close(); err != nil {
+		t.Fatal(err)
+	}
+	host.Close()
+	if err := l.awaitLeave(); err != nil {
+		t.Fatal(err)
+	}
+	second := accept(l)
+	next := dial()
+	for range 100 {
+		if err := conn.Close(); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case got := <-second:
+			t.Fatalf("accepted before a host sent something: %v", got.err)
+		case <-time.After(time.Millisecond):
+		}
+	}
+	send(t, next, "b")
+	if text := read(t, take(t, second), 1); text != "b" {
+		t.Fatalf("the next host sent b, not %q", text)
+	}
+}
+
 func TestAHostIsAcceptedWhenItSendsSomething(t *testing.T) {
 	l, dial := fifo(t, "")
 	result := accept(l)

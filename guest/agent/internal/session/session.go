@@ -241,14 +241,17 @@ const leaveTimeout = 5 * time.Second
 func (k *Keeper) serveHTTP(conn net.Conn) error {
 	var protocols http.Protocols
 	protocols.SetUnencryptedHTTP2(true)
-	var calls sync.WaitGroup
+	var calls calls
 	ctx, leave := context.WithCancel(context.Background())
 	defer leave()
 	listener := newSingle(conn)
 	server := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			calls.Add(1)
-			defer calls.Done()
+			if !calls.begin() {
+				w.WriteHeader(http.StatusServiceUnavailable)
+				return
+			}
+			defer calls.end()
 			k.Handler.ServeHTTP(w, r)
 		}),
 		Protocols:   &protocols,
@@ -263,15 +266,10 @@ func (k *Keeper) serveHTTP(conn net.Conn) error {
 	err := server.Serve(listener)
 	leave()
 	conn.Close()
-	ended := make(chan struct{})
-	go func() {
-		calls.Wait()
-		close(ended)
-	}()
 	limit := time.NewTimer(leaveTimeout)
 	defer limit.Stop()
 	select {
-	case <-ended:
+	case <-calls.ended():
 	case <-limit.C:
 		k.Journal.Printf("calls of the last host are still ending")
 	}
@@ -279,6 +277,44 @@ func (k *Keeper) serveHTTP(conn net.Conn) error {
 		return nil
 	}
 	return err
+}
+
+// calls counts those of one host. A handler may be started when its host is known to have left; it does not begin.
+type calls struct {
+	mu    sync.Mutex
+	count int
+	// over is closed by the last call to end; nil while calls may begin.
+	over chan struct{}
+}
+
+func (c *calls) begin() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.over != nil {
+		return false
+	}
+	c.count++
+	return true
+}
+
+func (c *calls) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.count--
+	if c.over != nil && c.count == 0 {
+		close(c.over)
+	}
+}
+
+// ended lets no call begin any more, and returns what is closed when none is left.
+func (c *calls) ended() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.over = make(chan struct{})
+	if c.count == 0 {
+		close(c.over)
+	}
+	return c.over
 }
 
 // Release gives memory back that the session used: called before a freeze, it is not in the snapshot.
@@ -305,8 +341,9 @@ type closeTold struct {
 }
 
 func (c *closeTold) Close() error {
+	err := c.Conn.Close()
 	_ = c.tell()
-	return c.Conn.Close()
+	return err
 }
 
 func (s *single) Accept() (net.Conn, error) {
