@@ -3,6 +3,7 @@ import { createReadStream } from "node:fs";
 import { SporeletError } from "@sporelet/errors";
 import { runProcess } from "@sporelet/host";
 import { extract } from "tar-stream";
+import { explainAnswer } from "./registry-answers.ts";
 
 export interface SourceReference {
   /** skopeo's: `docker://…`, `oci:…`, `docker-archive:…`. */
@@ -117,43 +118,7 @@ async function explained<T>(name: string, run: () => Promise<T>): Promise<T> {
     return await run();
   } catch (error) {
     if (!(error instanceof SporeletError) || error.code !== "internal") throw error;
-    const log = error.log ?? "";
-    const answer = (/msg="(.*)"/.exec(log)?.[1] ?? error.reason).replaceAll('\\"', '"');
-    const known = answers.find(([pattern]) => pattern.test(log));
-    throw new SporeletError({
-      code: known?.[1] ?? "internal",
-      operation: "fetch the image",
-      subject: name,
-      reason: known === undefined ? answer : `${known[2]} (${answer})`,
-      hint: known?.[3],
-      cause: error,
-    });
+    const answer = explainAnswer(error.log ?? "", error.reason);
+    throw new SporeletError({ ...answer, operation: "fetch the image", subject: name, cause: error });
   }
 }
-
-const answers: [RegExp, "not_found" | "unavailable" | "permission_denied", string, string][] = [
-  [
-    /manifest unknown|name unknown|not found|404/i,
-    "not_found",
-    "its registry has no such image",
-    "check the name and the tag",
-  ],
-  [
-    /requested access to the resource is denied|unauthorized|authentication required/i,
-    "permission_denied",
-    "its registry has no such image or wants a login",
-    "check the name, or run: skopeo login REGISTRY",
-  ],
-  [
-    /server gave HTTP response to HTTPS client/i,
-    "unavailable",
-    "its registry speaks plain HTTP",
-    "name the image in sporelet.yaml with tls: false",
-  ],
-  [
-    /connection refused|no such host|i\/o timeout|timed? ?out|unreachable|EOF|x509|lookup /i,
-    "unavailable",
-    "its registry does not answer",
-    "check the name and the network, or give the image a source in sporelet.yaml (packages, archive, layout)",
-  ],
-];
