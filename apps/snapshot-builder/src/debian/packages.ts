@@ -4,6 +4,7 @@
  */
 import { mkdir, mkdtemp, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { SporeletError } from "@sporelet/errors";
 import { runProcess } from "@sporelet/host";
 
@@ -13,6 +14,8 @@ export interface PackageVersion {
 }
 
 const fetchTimeoutMs = 300_000;
+/** Somebody else may fetch the index: apt waits for dpkg's lock, but not for that of its lists. */
+const lockRetryMs = 1_000;
 
 /**
  * The version of a package that apt would take.
@@ -58,12 +61,23 @@ async function updateIndex({
   signal?: AbortSignal | undefined;
   onLine?: (line: string) => void;
 }) {
-  await runProcess(["apt-get", "-q", "update"], {
-    operation: "fetch Debian's package index",
-    timeoutMs: fetchTimeoutMs,
-    signal,
-    onLine: (_, line) => onLine?.(line),
-  });
+  const deadline = performance.now() + fetchTimeoutMs;
+  for (;;) {
+    try {
+      await runProcess(["apt-get", "-q", "update"], {
+        operation: "fetch Debian's package index",
+        timeoutMs: fetchTimeoutMs,
+        signal,
+        onLine: (_, line) => onLine?.(line),
+      });
+      return;
+    } catch (error) {
+      const locked =
+        error instanceof SporeletError && /Could not get lock|Unable to lock/.test(error.log ?? "");
+      if (!locked || performance.now() > deadline) throw error;
+      await delay(lockRetryMs, undefined, { signal });
+    }
+  }
 }
 
 /**
