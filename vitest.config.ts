@@ -3,7 +3,7 @@ import { defineConfig } from "vitest/config";
 export default defineConfig({
   test: {
     // Real guests under software emulation boot in seconds, and share two cores with the tests beside them.
-    testTimeout: 120_000,
+    testTimeout: 300_000,
     hookTimeout: 300_000,
     projects: [
       {
@@ -21,7 +21,6 @@ export default defineConfig({
           globalSetup: "tests/e2e/support/global.ts",
           include: ["tests/e2e/**/*.spec.ts"],
           fileParallelism: false,
-          testTimeout: 300_000,
           hookTimeout: 1_200_000,
         },
       },

@@ -36,7 +36,7 @@ it("a process killed while it stores snapshots leaves whole ones only, and the o
   const all = await store.list();
   expect(all.length).toBeGreaterThan(1); // and some after a commit.
   for (const { digest } of all) await store.verify(digest);
-}, 120_000);
+});
 
 it("a full disk is an error that says so, and takes nothing that was there", async (ctx) => {
   const reason = whyNoMounts();

@@ -1,4 +1,5 @@
 import { spawn, spawnSync } from "node:child_process";
+import { writeFile } from "node:fs/promises";
 import path from "node:path";
 import { text } from "node:stream/consumers";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
@@ -72,12 +73,14 @@ describe("on a terminal", () => {
   });
 
   it("a new size is passed on", async () => {
-    const result = await onTerminal(
-      ["exec", "-t", "hello-1", "sh", "-c", "echo up; sleep 1"],
+    const known = path.join(node.guestRoot, "resized");
+    const running = onTerminal(
+      ["exec", "-t", "hello-1", "sh", "-c", `echo up; until [ -e ${known} ]; do sleep 0.05; done`],
       [["up", { size: [77, 22] }]],
     );
-    expect(result.code).toBe(0);
-    expect(node.seen).toContain("resize 77x22");
+    await expect.poll(() => node.seen, { timeout: 30_000 }).toContain("resize 77x22");
+    await writeFile(known, "");
+    expect((await running).code).toBe(0);
   });
 
   it("the terminal is as before when sporectl is ended by a signal", async () => {

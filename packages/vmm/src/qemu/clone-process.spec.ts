@@ -33,7 +33,7 @@ describe.skipIf(version === undefined)("a clone's QEMU", () => {
     await mkdir(join(directory, "frozen"));
     await using guest = await meetBooted(booted);
     frozen = await freeze(guest, join(directory, "frozen"));
-  }, 120_000);
+  });
   afterAll(async () => {
     if (directory !== undefined) await rm(directory, { recursive: true });
   });
