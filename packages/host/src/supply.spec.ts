@@ -1,5 +1,5 @@
 import fc from "fast-check";
-import { describe, expect, it } from "vitest";
+import { afterEach, describe, expect, it, vi } from "vitest";
 import { createSupply } from "./supply.ts";
 
 /** A source that notes what exists. It fails for as long as `broken` says so. */
@@ -94,5 +94,56 @@ describe("a supply", () => {
     expect(supply.ready()).toEqual([...source.existing]);
     expect(supply.ready()).toHaveLength(2);
     await supply.close(new Error("closed"));
+  });
+
+  it("tells of what could not be removed, and goes on", async () => {
+    const source = factory();
+    const told: unknown[] = [];
+    const remove = async (names: string[]) => {
+      if (names.length > 0) throw new Error("stuck");
+    };
+    const supply = createSupply(
+      { ...source, remove },
+      { spare: 2, onError: (error) => void told.push(error) },
+    );
+    const filled = supply.fill();
+    const fewer = supply.resize(1);
+    await filled;
+    await fewer;
+    expect(told).toEqual([new Error("stuck")]);
+    expect(supply.ready()).toHaveLength(1);
+  });
+
+  describe("that is taken from", () => {
+    afterEach(() => {
+      vi.useRealTimers();
+    });
+    const full = async () => {
+      vi.useFakeTimers();
+      const supply = createSupply(factory(), { spare: 2 });
+      await supply.fill();
+      return supply;
+    };
+
+    it("is filled when nobody has taken any for a moment", async () => {
+      const supply = await full();
+      supply.takeReady();
+      await vi.advanceTimersByTimeAsync(200);
+      supply.takeReady();
+      await vi.advanceTimersByTimeAsync(200);
+      expect(supply.ready()).toHaveLength(0);
+      await vi.advanceTimersByTimeAsync(200);
+      expect(supply.ready()).toHaveLength(2);
+    });
+
+    it("is filled within a second when somebody always does", async () => {
+      const supply = await full();
+      let taken = 0;
+      for (let passedMs = 0; passedMs < 2000; passedMs += 200) {
+        if (supply.takeReady() !== undefined) taken += 1;
+        await vi.advanceTimersByTimeAsync(200);
+      }
+      expect(taken).toBeGreaterThanOrEqual(4);
+    });
   });
 });

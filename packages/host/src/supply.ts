@@ -9,6 +9,8 @@ export interface SupplyOptions {
   spare: number;
   /** How many are made at once; more would make the first wait for the last. Default: 4. */
   batchSize?: number;
+  /** Told why things that nobody needs could not be removed: no caller is there to tell. Default: nobody is. */
+  onError?(error: unknown): void;
 }
 
 /** Things that take a while to make, some of which are kept ready. */
@@ -36,9 +38,11 @@ export interface Supply<T> {
  * that are being resumed. A burst of resumes is further apart than this only when it is over.
  */
 const quietMs = 300;
+/** Where they never stop coming, new ones are made beside them. */
+const longestMs = 1000;
 
 export function createSupply<T>(source: Source<T>, options: SupplyOptions): Supply<T> {
-  const { batchSize = 4 } = options;
+  const { batchSize = 4, onError = () => {} } = options;
   let { spare } = options;
   const ready: T[] = [];
   const waiting = new Set<PromiseWithResolvers<T>>();
@@ -46,6 +50,8 @@ export function createSupply<T>(source: Source<T>, options: SupplyOptions): Supp
   let filling = false;
   let working: Promise<void> | undefined;
   let quiet: NodeJS.Timeout | undefined;
+  /** When what was taken is made anew at the latest; undefined when nothing was since that was begun last. */
+  let refillBy: number | undefined;
 
   const wanted = () => (closed ? 0 : waiting.size || (filling ? spare - ready.length : 0));
 
@@ -67,7 +73,7 @@ export function createSupply<T>(source: Source<T>, options: SupplyOptions): Supp
         filling = false;
       }
       // Those who waited may have gone meanwhile, or fewer may be wanted.
-      await source.remove(ready.splice(closed ? 0 : spare));
+      await source.remove(ready.splice(closed ? 0 : spare)).catch(onError);
     }
     filling = false;
   };
@@ -80,16 +86,22 @@ export function createSupply<T>(source: Source<T>, options: SupplyOptions): Supp
     return working;
   };
 
-  const fill = () => {
+  const calm = () => {
     clearTimeout(quiet);
+    refillBy = undefined;
+  };
+  const fill = () => {
+    calm();
     filling = true;
     return work();
   };
 
   const takeReady = () => {
     if (spare > 0 && !closed) {
+      const now = performance.now();
+      refillBy ??= now + longestMs;
       clearTimeout(quiet);
-      quiet = setTimeout(fill, quietMs).unref();
+      quiet = setTimeout(fill, Math.min(quietMs, refillBy - now)).unref();
     }
     return ready.shift();
   };
@@ -122,7 +134,7 @@ export function createSupply<T>(source: Source<T>, options: SupplyOptions): Supp
     },
     async resize(count) {
       spare = count;
-      if (spare === 0) clearTimeout(quiet);
+      if (spare === 0) calm();
       await source.remove(ready.splice(spare));
     },
     fill,
@@ -133,7 +145,7 @@ export function createSupply<T>(source: Source<T>, options: SupplyOptions): Supp
 
     async close(error) {
       closed = error;
-      clearTimeout(quiet);
+      calm();
       for (const waiter of waiting) waiter.reject(error);
       waiting.clear();
       await working;
