@@ -10,18 +10,27 @@ import type { MachineRecord, MachineState } from "./record.ts";
 export function watchEnd(node: Node, machine: ManagedMachine): void {
   const { live } = machine;
   if (live === undefined) return;
-  void live.vm.ended.then(async (end) => {
+  const { log } = node;
+  const fields = { machine: machine.name, id: machine.id };
+  const failed = (what: string) => (error: unknown) => {
+    log.error(what, error, fields);
+    return undefined;
+  };
+  const whyEnded = async () =>
+    (await node.resources.ended(machine.record).catch(failed("control groups not removed"))) ??
+    (await node.lazy.failureOf(machine.record).catch(failed("cause of an end not known")));
+  const retired = live.vm.ended.then(async (end) => {
     if (machine.ending || machine.live !== live) return;
     machine.gone.abort();
-    node.log.info("machine ended", { machine: machine.name, id: machine.id, reason: end.reason });
+    log.info("machine ended", { ...fields, reason: end.reason });
     await machine.exclusive(async () => {
       if (machine.live !== live) return;
-      const failure =
-        end.reason === "crashed" &&
-        ((await node.resources.ended(machine.record)) ?? (await node.lazy.failureOf(machine.record)));
+      const failure = end.reason === "crashed" ? await whyEnded() : undefined;
       await retire(node, machine, failure ? { state: "failed", failure } : outcomeOf(end));
     });
   });
+  // Nobody waits for it.
+  void retired.catch(failed("machine not cleared away after its end"));
 }
 
 /** The state of a machine that ended so. */
@@ -46,11 +55,18 @@ export async function retire(
   outcome: { state: MachineState; failure?: string },
 ): Promise<void> {
   await release(node, machine);
-  if (machine.record.remove) return await forget(node, machine);
+  const tell = (error: unknown) => node.log.error("record not written", error, { machine: machine.name });
+  if (machine.record.remove) {
+    try {
+      return await forget(node, machine);
+    } catch (error) {
+      // It stays, then, and is seen to be there: whoever removes it meets the same error.
+      node.log.error("machine not removed", error, { machine: machine.name, id: machine.id });
+    }
+  }
   const gone: Partial<MachineRecord> = {
     ...{ process: undefined, ports: [], network: { kind: "none" }, ownState: undefined },
   };
-  const tell = (error: unknown) => node.log.error("record not written", error, { machine: machine.name });
   await machine.update({ ...gone, ...outcome }).catch(tell);
   await removeOtherStates(machine.record).catch(tell);
   machine.stopped.abort();
