@@ -10,6 +10,7 @@ import { refused, whyNotResumable } from "./gate.ts";
 import { gateHost } from "./gate-host.ts";
 import { identityHello } from "./identity.ts";
 import { watchIdle } from "./idle.ts";
+import { inTurn } from "./in-turn.ts";
 import { environmentOf, watchEnd } from "./lifecycle.ts";
 import { type LiveParts, type ManagedMachine, requireState } from "./machine.ts";
 import { machineMessage } from "./messages.ts";
@@ -24,7 +25,7 @@ import { removeRunFiles } from "./suspend.ts";
 import { together, unlessAborted } from "./together.ts";
 
 const operation = "wake";
-/** From the beginning to ready, hooks of the guest included. */
+/** From its turn to ready, hooks of the guest included. */
 const timeoutMs = 30_000;
 
 /** Wake: one that runs is fine. */
@@ -96,9 +97,11 @@ async function wakeMachine(node: Node, machine: ManagedMachine, options: WakeOpt
   await machine.exclusive(async () => {
     if (machine.record.state === "running") return;
     if (machine.record.state !== "suspended") requireState(machine, operation, ["running"]);
-    const signal = AbortSignal.any([options.signal, node.shutdown, AbortSignal.timeout(timeoutMs)]);
+    const called = AbortSignal.any([options.signal, node.shutdown]);
     try {
-      await node.starts(() => goOn(node, machine, { ...begun, signal }));
+      await inTurn(node.starts, { signal: called, timeoutMs }, (signal) =>
+        goOn(node, machine, { ...begun, signal }),
+      );
     } catch (error) {
       const ours = SporeletError.from(error, { operation, subject: machine.name });
       node.log.error("machine not woken", ours, { machine: machine.name, id: machine.id });
