@@ -1,4 +1,5 @@
-import { rm } from "node:fs/promises";
+import { execFileSync } from "node:child_process";
+import { readFile, rm } from "node:fs/promises";
 import { connect } from "node:net";
 import path from "node:path";
 import { buffer } from "node:stream/consumers";
@@ -92,6 +93,26 @@ describe.runIf(isRoot)("a machine that falls asleep and is woken", () => {
       expect(["early", "cut"]).toContain(await early);
       await until("running");
     }
+  });
+
+  it("answers nobody before its record says that it runs", async () => {
+    const { machine: before, port } = await started({ wakeOnConnect: true });
+    await suspend();
+    // Writing the record waits until somebody reads it.
+    const fifo = path.join(before.directory, "machine.json.new");
+    execFileSync("mkfifo", [fifo]);
+    let answered = false;
+    const answer = ask(port, "hello").then((text) => {
+      answered = true;
+      return text;
+    });
+    await until("running");
+    // Were it passed on by now, the guest would have answered long before that.
+    await sleep(2000);
+    expect(answered).toBe(false);
+    await readFile(fifo, "utf8");
+    expect(await answer).toBe("hello");
+    expect((await machine()).state).toBe("running");
   });
 
   it("does not mind a client that has gone", async () => {

@@ -179,8 +179,10 @@ async function goOn(
   await answered(vm, machine, firstContact(channel, "sent", { signal }));
   const agentAt = performance.now();
   const waiting = machine.dormant;
-  const ports =
-    waiting?.ports ?? (await publishPorts(record.ports, network.record, connectionsOf(node, machine)));
+  // Connections wait until its record says that it runs: what they say to it must not be lost with the next spored,
+  // which would find it suspended. A VMM that makes the network itself has its ports open already.
+  const held = network.record.kind === "user" ? network.record : undefined;
+  const ports = waiting?.ports ?? (await publishPorts(record.ports, held, connectionsOf(node, machine)));
   if (waiting === undefined) undo.defer(() => ports.close());
   else {
     undo.defer(() => {
@@ -190,7 +192,6 @@ async function goOn(
   }
   if (Object.keys(given).length > 0) await keepEnvironment(node, id, env);
   signal.throwIfAborted();
-  waiting?.ports.point(network.record);
   const readyAt = performance.now();
   ready.abort();
   const timings = {
@@ -207,6 +208,7 @@ async function goOn(
     ...now,
     ...{ state: "running", failure: undefined, lazy: undefined },
   });
+  ports.point(network.record);
   const { generationId } = identity;
   const agent = createAgentLink({ machine: vm, name: machine.name, generationId, env, channel });
   machine.gone = new AbortController();
