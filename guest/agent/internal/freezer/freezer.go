@@ -38,6 +38,8 @@ type Freezer struct {
 	mu     sync.Mutex
 	// frozen are the groups that were frozen; nil when programs run.
 	frozen []*group
+	// list are the programs in the root cgroup; nil: as the kernel tells.
+	list func() ([]string, error)
 }
 
 // New makes the cgroup for programs and has the reaper start them there.
@@ -74,7 +76,11 @@ func (f *Freezer) Freeze() error {
 
 func (f *Freezer) freezeAll(deadline time.Time) error {
 	f.frozen = []*group{}
-	if err := f.gatherStrays(); err != nil {
+	list := f.list
+	if list == nil {
+		list = (&strays{root: f.root, kernel: map[string]bool{}}).list
+	}
+	if _, err := f.gatherStrays(list); err != nil {
 		return err
 	}
 	for {
@@ -82,14 +88,38 @@ func (f *Freezer) freezeAll(deadline time.Time) error {
 		if err != nil {
 			return err
 		}
-		// What is frozen makes no new group.
-		if len(fresh) == 0 {
-			return nil
-		}
 		if left := awaitFrozen(fresh, deadline); len(left) > 0 {
 			return fmt.Errorf("not frozen within %s: %s", limit, awake(left))
 		}
+		// What ran until now may have put another process, or itself, into the root cgroup. What is frozen does not, and
+		// makes no new group.
+		moved, err := f.gatherStrays(list)
+		if err != nil {
+			return err
+		}
+		if moved {
+			fresh, err = f.again(programs)
+			if err != nil {
+				return err
+			}
+			if left := awaitFrozen(fresh, deadline); len(left) > 0 {
+				return fmt.Errorf("not frozen within %s: %s", limit, awake(left))
+			}
+		} else if len(fresh) == 0 {
+			return nil
+		}
 	}
+}
+
+// again is the group of this name, which is frozen and got another process, to be waited for once more.
+func (f *Freezer) again(name string) ([]*group, error) {
+	path := filepath.Join(f.root, name)
+	for _, one := range f.frozen {
+		if one.path == path {
+			return []*group{one}, one.openEvents()
+		}
+	}
+	return nil, nil
 }
 
 // freezeOthers asks those groups to freeze that were not asked yet.

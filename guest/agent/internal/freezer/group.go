@@ -32,21 +32,32 @@ func freezeGroup(path string) (*group, error) {
 		_ = unix.Close(state)
 		return nil, err
 	}
-	events, err := unix.Open(filepath.Join(path, "cgroup.events"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
+	one := &group{path, -1, state}
+	if err := one.openEvents(); err != nil {
 		_ = unix.Close(state)
 		return nil, err
 	}
 	if bytes.HasPrefix(text[:n], []byte("1")) {
 		_ = unix.Close(state)
-		return &group{path, events, -1}, nil
+		one.state = -1
+		return one, nil
 	}
 	if _, err := unix.Write(state, []byte("1")); err != nil {
 		_ = unix.Close(state)
-		_ = unix.Close(events)
+		one.closeEvents()
 		return nil, err
 	}
-	return &group{path, events, state}, nil
+	return one, nil
+}
+
+// openEvents makes it possible to wait for the group.
+func (g *group) openEvents() (err error) {
+	g.closeEvents()
+	g.events, err = unix.Open(filepath.Join(g.path, "cgroup.events"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		g.events = -1
+	}
+	return err
 }
 
 // awaitFrozen returns the groups that are not frozen at the deadline. The kernel tells of a change of

@@ -11,31 +11,54 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// gatherStrays moves processes that somebody put into the root cgroup to the programs. One that forks meanwhile
-// needs another turn.
-func (f *Freezer) gatherStrays() error {
+// strays finds processes in the root cgroup. It is asked again and again, and the kernel's own threads, of which there
+// are a hundred, do not become programs: they are looked at once.
+type strays struct {
+	root string
+	// kernel are the ids of threads of the kernel.
+	kernel map[string]bool
+}
+
+func (s *strays) list() (ids []string, err error) {
+	text, err := os.ReadFile(filepath.Join(s.root, "cgroup.procs"))
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range strings.Fields(string(text)) {
+		if id == "1" || s.kernel[id] {
+			continue
+		}
+		switch _, state, flags := status(id); {
+		case flags&kernelThread != 0:
+			s.kernel[id] = true
+		case isAlive(state):
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
+}
+
+// gatherStrays moves processes that somebody put into the root cgroup to the programs, and says whether there were any.
+// One that forks meanwhile needs another turn.
+func (f *Freezer) gatherStrays(list func() ([]string, error)) (moved bool, err error) {
 	const turns = 10
 	target := filepath.Join(f.root, programs, "cgroup.procs")
 	for range turns {
-		text, err := os.ReadFile(filepath.Join(f.root, "cgroup.procs"))
+		ids, err := list()
 		if err != nil {
-			return err
+			return moved, err
 		}
-		moved := false
-		for _, id := range strings.Fields(string(text)) {
-			if id == "1" || !isProgram(id) {
-				continue
-			}
+		if len(ids) == 0 {
+			return moved, nil
+		}
+		for _, id := range ids {
 			if err := os.WriteFile(target, []byte(id), 0); err != nil && !errors.Is(err, unix.ESRCH) {
-				return fmt.Errorf("take process %s out of the root cgroup: %w", id, err)
+				return moved, fmt.Errorf("take process %s out of the root cgroup: %w", id, err)
 			}
 			moved = true
 		}
-		if !moved {
-			return nil
-		}
 	}
-	return errors.New("processes keep coming into the root cgroup")
+	return moved, errors.New("processes keep coming into the root cgroup")
 }
 
 // kernelThread is PF_KTHREAD (linux: include/linux/sched.h).
@@ -44,8 +67,10 @@ const kernelThread = 0x00200000
 // isProgram is false for threads of the kernel and for what has ended.
 func isProgram(id string) bool {
 	_, state, flags := status(id)
-	return state != 0 && state != 'Z' && state != 'X' && flags&kernelThread == 0
+	return isAlive(state) && flags&kernelThread == 0
 }
+
+func isAlive(state byte) bool { return state != 0 && state != 'Z' && state != 'X' }
 
 // status reads the name, state and flags of a process or thread from its stat (proc_pid_stat(5)); no state
 // when there is none.
