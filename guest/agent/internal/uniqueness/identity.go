@@ -38,6 +38,12 @@ func (g *Guest) hostname(name string) error {
 	}
 	if err := g.Kernel.SetHostname(name); err != nil {
 		return err
+// isAnother tells whether hello makes the guest another machine than it was: a clone, a fork's child. A machine that
+// was only suspended is still the one that others know. Ask before the identity is set.
+func (g *Guest) isAnother(hello *agentv1.Hello) bool {
+	return strings.TrimSpace(string(g.read("/etc/machine-id"))) != hello.MachineId
+}
+
 	}
 	if err := g.write("/etc/hostname", []byte(name+"\n"), 0o644); err != nil {
 		return err

@@ -19,7 +19,8 @@ import (
 
 // A clone that has the SSH host keys of its snapshot can be impersonated by all others of it. If the guest has any,
 // it gets one of its own, of the kind that takes no time to make, ed25519; keys of other kinds are removed, which
-// sshd does without unless its configuration names no other. A guest that has none is left alone.
+// sshd does without unless its configuration names no other. A guest that has none is left alone, and so is one that was
+// only suspended: it is the machine whose keys its clients know.
 
 const (
 	sshHostKeys = "/etc/ssh/ssh_host_*_key"

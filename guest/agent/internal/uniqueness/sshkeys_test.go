@@ -6,9 +6,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	agentv1 "sporelet.ai/guest/agent/gen/sporelet/agent/v1"
 )
 
-func TestAResumeReplacesSSHHostKeysIfThereAreAny(t *testing.T) {
+func TestACloneReplacesSSHHostKeysIfThereAreAnyAndAMachineThatWakesKeepsThem(t *testing.T) {
 	root := t.TempDir()
 	directory := filepath.Join(root, "etc/ssh")
 	if err := os.MkdirAll(directory, 0o755); err != nil {
@@ -35,14 +37,20 @@ func TestAResumeReplacesSSHHostKeysIfThereAreAny(t *testing.T) {
 		}
 	}
 	seen := map[string]bool{"frozen": true}
-	for range 2 {
+	resume := func(hello *agentv1.Hello) {
+		t.Helper()
 		if err := guest.Freeze(); err != nil {
 			t.Fatal(err)
 		}
-		if failure := apply(guest, resumeHello()); failure != nil {
+		if failure := apply(guest, hello); failure != nil {
 			t.Fatal(failure)
 		}
-		_ = guest.Answered()
+		guest.Answered()
+	}
+	for _, digit := range []string{"b", "c"} {
+		clone := resumeHello()
+		clone.MachineId = strings.Repeat(digit, 32)
+		resume(clone)
 		if names() != "ssh_config ssh_host_ed25519_key ssh_host_ed25519_key.pub" {
 			t.Fatalf("there are %s", names())
 		}
@@ -56,6 +64,14 @@ func TestAResumeReplacesSSHHostKeysIfThereAreAny(t *testing.T) {
 			t.Fatal("the key was there before")
 		}
 		seen[string(public)] = true
+		for _, generation := range []string{"first", "second"} {
+			woken := resumeHello()
+			woken.MachineId, woken.GenerationId = clone.MachineId, generation
+			resume(woken)
+			if again, _ := os.ReadFile(key + ".pub"); string(again) != string(public) {
+				t.Fatalf("it has another key after a wake: %q", again)
+			}
+		}
 		if _, err := exec.LookPath("ssh-keygen"); err != nil {
 			t.Skip("this host has no ssh-keygen to read the keys with")
 		}

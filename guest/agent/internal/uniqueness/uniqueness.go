@@ -114,7 +114,8 @@ func (g *Guest) Apply(hello *agentv1.Hello, reply *agentv1.HelloReply, environme
 	if err := g.identity(hello, resume); err != nil {
 		return failed("identity", err)
 	}
-	if resume {
+	another := resume && g.isAnother(hello)
+	if another {
 		if err := g.renewHostKeys(hello.Hostname); err != nil {
 			return failed("identity", fmt.Errorf("SSH host keys: %w", err))
 		}
