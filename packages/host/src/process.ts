@@ -129,9 +129,14 @@ export async function runProcess(
 /**
  * When the process was started, in clock ticks since boot (field 22 of /proc/PID/stat): together with the
  * pid it names a process for good. Undefined when there is no such process, or only its zombie.
+ * @throws what reading fails with otherwise
  */
 export async function processStartTicks(pid: number): Promise<number | undefined> {
-  const stat = await readFile(`/proc/${pid}/stat`, "utf8").catch(() => undefined);
+  const stat = await readFile(`/proc/${pid}/stat`, "utf8").catch((error: NodeJS.ErrnoException) => {
+    // Whatever else keeps us from reading it (EMFILE), the process may live.
+    if (error.code !== "ENOENT" && error.code !== "ESRCH") throw error;
+    return undefined;
+  });
   // The program's name, field 2, may hold spaces and parentheses; fields are counted from its end.
   const fields = stat?.slice(stat.lastIndexOf(")") + 2).split(" ");
   const [state, ticks] = [fields?.[0], fields?.[19]];

@@ -9,7 +9,8 @@ import { endsWithin } from "./pidfd.ts";
 import type { ProcessEnd, QemuProcess } from "./process.ts";
 import { openQmp } from "./qmp.ts";
 
-const attachTimeoutMs = 10_000;
+/** A machine that is given up is lost: longer than any host that is merely busy takes. */
+const attachTimeoutMs = 30_000;
 /** From the end of the monitor connection to the end of the process. */
 const endTimeoutMs = 5_000;
 
@@ -39,7 +40,7 @@ export async function attachQemu(record: MachineRecord, signal?: AbortSignal): P
     monitor.once("close", async () => {
       // It is not our child: the end of the monitor announces its end. What stays without a monitor cannot
       // be controlled any more, and is ended.
-      if (!(await endsWithin(pid, endTimeoutMs)) && taken && (await isAlive())) kill(pid);
+      if (!(await endsWithin(pid, endTimeoutMs)) && taken && (await isAlive().catch(() => false))) kill(pid);
       exited.resolve({});
     });
     const qmp = await openQmp(monitor, {
