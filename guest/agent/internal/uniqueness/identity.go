@@ -8,7 +8,17 @@ import (
 	agentv1 "sporelet.ai/guest/agent/gen/sporelet/agent/v1"
 )
 
+// identity sets what names the guest. One that is resumed has all the names of its template, so none may be missing.
 func (g *Guest) identity(hello *agentv1.Hello, resume bool) error {
+	if resume {
+		for _, needed := range [][2]string{
+			{hello.Hostname, "host name"}, {hello.MachineId, "machine id"}, {hello.GenerationId, "generation id"},
+		} {
+			if needed[0] == "" {
+				return errors.New("the host sent no " + needed[1])
+			}
+		}
+	}
 	if hello.Hostname != "" {
 		if err := g.hostname(hello.Hostname); err != nil {
 			return err
@@ -24,10 +34,14 @@ func (g *Guest) identity(hello *agentv1.Hello, resume bool) error {
 	}
 	if hello.GenerationId != "" {
 		return g.setGeneration(hello.GenerationId)
-	} else if resume {
-		return errors.New("the host sent no generation id")
 	}
 	return nil
+}
+
+// isAnother tells whether hello makes the guest another machine than it was: a clone, a fork's child. A machine that
+// was only suspended is still the one that others know. Ask before the identity is set.
+func (g *Guest) isAnother(hello *agentv1.Hello) bool {
+	return strings.TrimSpace(string(g.read("/etc/machine-id"))) != hello.MachineId
 }
 
 func (g *Guest) hostname(name string) error {
@@ -38,12 +52,6 @@ func (g *Guest) hostname(name string) error {
 	}
 	if err := g.Kernel.SetHostname(name); err != nil {
 		return err
-// isAnother tells whether hello makes the guest another machine than it was: a clone, a fork's child. A machine that
-// was only suspended is still the one that others know. Ask before the identity is set.
-func (g *Guest) isAnother(hello *agentv1.Hello) bool {
-	return strings.TrimSpace(string(g.read("/etc/machine-id"))) != hello.MachineId
-}
-
 	}
 	if err := g.write("/etc/hostname", []byte(name+"\n"), 0o644); err != nil {
 		return err

@@ -54,6 +54,12 @@ func (l *Linux) SetNetwork(mac, address, gateway string) error {
 	return nil
 }
 
+// HasNetwork tells whether there is an interface that wants an identity.
+func (l *Linux) HasNetwork() bool {
+	_, err := firstInterface("/sys/class/net")
+	return err == nil
+}
+
 // resume is for a clone, which finds everything as Prepare left it but for the MAC address. The address and
 // the routes stay when that changes under an interface that is up.
 func (l *Linux) resume(wanted networkSettings) error {

@@ -73,4 +73,5 @@ func (DryRun) SetClock(time.Time, time.Duration) error { return nil }
 func (DryRun) AddEntropy([]byte) error                 { return nil }
 func (DryRun) SetHostname(string) error                { return nil }
 func (DryRun) SetNetwork(_, _, _ string) error         { return nil }
+func (DryRun) HasNetwork() bool                        { return false }
 func (DryRun) Prepare() error                          { return nil }

@@ -1,12 +1,18 @@
 package uniqueness
 
 import (
+	"errors"
 	"strings"
 
 	agentv1 "sporelet.ai/guest/agent/gen/sporelet/agent/v1"
 )
 
-func (g *Guest) network(network *agentv1.Network) error {
+// network sets the network up. A guest that is resumed has that of its template: without addresses of its own it would
+// go on as its sibling.
+func (g *Guest) network(network *agentv1.Network, resume bool) error {
+	if resume && (network.GetMac() == "" || network.GetAddress() == "") && g.Kernel.HasNetwork() {
+		return errors.New("the host sent no MAC address, or no address, for the guest's interface")
+	}
 	if network == nil {
 		return nil
 	}

@@ -49,6 +49,8 @@ type Kernel interface {
 	AddEntropy(entropy []byte) error
 	SetHostname(name string) error
 	SetNetwork(mac, address, gateway string) error
+	// HasNetwork tells whether the guest has a network interface.
+	HasNetwork() bool
 	// Prepare makes the next SetNetwork cheap if it asks for what is set now.
 	Prepare() error
 }
@@ -111,17 +113,17 @@ func (g *Guest) Apply(hello *agentv1.Hello, reply *agentv1.HelloReply, environme
 		return failed("entropy", err)
 	}
 	lap(&reply.EntropyUs)
+	another := resume && g.isAnother(hello)
 	if err := g.identity(hello, resume); err != nil {
 		return failed("identity", err)
 	}
-	another := resume && g.isAnother(hello)
 	if another {
 		if err := g.renewHostKeys(hello.Hostname); err != nil {
 			return failed("identity", fmt.Errorf("SSH host keys: %w", err))
 		}
 	}
 	lap(&reply.IdentityUs)
-	if err := g.network(hello.Network); err != nil {
+	if err := g.network(hello.Network, resume); err != nil {
 		return failed("network", err)
 	}
 	lap(&reply.NetworkUs)

@@ -18,6 +18,8 @@ import (
 type recorder struct {
 	calls []string
 	fail  string
+	// offline: the guest has no network interface.
+	offline bool
 }
 
 func (r *recorder) call(name string) error {
@@ -32,6 +34,7 @@ func (r *recorder) SetClock(time.Time, time.Duration) error { return r.call("clo
 func (r *recorder) AddEntropy([]byte) error                 { return r.call("entropy") }
 func (r *recorder) SetHostname(string) error                { return r.call("hostname") }
 func (r *recorder) SetNetwork(_, _, _ string) error         { return r.call("network") }
+func (r *recorder) HasNetwork() bool                        { return !r.offline }
 func (r *recorder) Prepare() error                          { return r.call("prepare") }
 
 func resumeHello() *agentv1.Hello {
@@ -58,6 +61,34 @@ func TestAResumeGoesThroughItsStepsInOrderAndStopsWhereOneFails(t *testing.T) {
 		if !reflect.DeepEqual(kernel.calls, steps[:i+1]) {
 			t.Errorf("a failure of %s comes after %v", step, kernel.calls)
 		}
+	}
+}
+
+func TestAResumeWithoutAnIdentityIsRefused(t *testing.T) {
+	for what, forget := range map[string]func(*agentv1.Hello){
+		"host name":     func(hello *agentv1.Hello) { hello.Hostname = "" },
+		"machine id":    func(hello *agentv1.Hello) { hello.MachineId = "" },
+		"generation id": func(hello *agentv1.Hello) { hello.GenerationId = "" },
+		"time":          func(hello *agentv1.Hello) { hello.WallClockNs = 0 },
+		"0 bytes":       func(hello *agentv1.Hello) { hello.Entropy = nil },
+		"no address":    func(hello *agentv1.Hello) { hello.Network.Address = "" },
+		"no MAC":        func(hello *agentv1.Hello) { hello.Network.Mac = "" },
+		"MAC address":   func(hello *agentv1.Hello) { hello.Network = nil },
+	} {
+		for _, kind := range []agentv1.HelloKind{agentv1.HelloKind_HELLO_KIND_RESUME, agentv1.HelloKind_HELLO_KIND_REHEARSAL} {
+			hello := resumeHello()
+			hello.Kind = kind
+			forget(hello)
+			failure := apply(&Guest{Root: t.TempDir(), Kernel: &recorder{}}, hello)
+			if failure == nil || !strings.Contains(failure.Message, what) {
+				t.Errorf("%s without %s: %v", kind, what, failure)
+			}
+		}
+	}
+	hello := resumeHello()
+	hello.Network = nil
+	if failure := apply(&Guest{Root: t.TempDir(), Kernel: &recorder{offline: true}}, hello); failure != nil {
+		t.Errorf("a guest without an interface needs a network: %v", failure)
 	}
 }
 

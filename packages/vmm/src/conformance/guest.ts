@@ -25,7 +25,14 @@ type GuestNetwork = { mac: string; address: string; gateway: string };
 
 /** A Hello for a new clone. */
 function resumeHello(generationId: string, network?: GuestNetwork): HelloInit {
-  return { kind: agent.HelloKind.RESUME, generationId, hostname: "clone", ...(network && { network }) };
+  const machineId = generationId.replaceAll("-", "");
+  return {
+    kind: agent.HelloKind.RESUME,
+    generationId,
+    machineId,
+    hostname: "clone",
+    ...(network && { network }),
+  };
 }
 
 export async function meetBooted(machine: Machine, network?: GuestNetwork): Promise<Guest> {
