@@ -2,35 +2,36 @@ import { readdir, readFile, rm } from "node:fs/promises";
 import path from "node:path";
 import { SporeletError } from "@sporelet/errors";
 import { createAgentLink } from "./agent-link.ts";
+import { keepAside } from "./aside.ts";
 import { watchIdle } from "./idle.ts";
 import { environmentOf, environmentPath, watchEnd } from "./lifecycle.ts";
 import { createMachine, type ManagedMachine } from "./machine.ts";
 import type { Node } from "./node.ts";
-import { removeOtherStates } from "./own-state.ts";
+import { holdsOwnState, removeOtherStates } from "./own-state.ts";
 import { publishPorts } from "./ports.ts";
 import { type MachineRecord, readRecord } from "./record.ts";
 import { connectionsOf } from "./wake.ts";
 
 /**
  * Takes over what an earlier spored left: machines that run go on and are reached again, those that ended
- * meanwhile say so, and what was only half-made is cleared away with its processes and networks.
+ * meanwhile say so, and what was only half-made is cleared away with its processes and networks. What somebody was
+ * given once, and what may be all that is left of a suspended machine, is never removed, readable or not.
  */
 export async function adoptAll(node: Node): Promise<void> {
   await node.lazy.adopt();
   const ids = await node.store.machines.list();
-  const read = await Promise.all(
-    ids.map(async (id) => ({ id, record: await readRecord(node.store.machines.path(id)) })),
-  );
-  const whole = read.flatMap(({ record }) =>
-    record === undefined || record.state === "starting" ? [] : [record],
-  );
+  const found = await Promise.all(ids.map((id) => findMachine(node, id)));
+  const whole = found.flatMap(({ record }) => (record === undefined ? [] : [record]));
   await Promise.all(whole.map((record) => adopt(node, record)));
   const kept = new Set([...node.machines].flatMap(({ id, live }) => (live === undefined ? [] : [id])));
   await endStrays(node, kept);
-  const half = ids.filter((id) => !whole.some((record) => record.id === id));
-  for (const id of half) {
-    node.log.warn("half-made machine removed", { id });
-    await node.store.machines.remove(id);
+  for (const { id, record, problem } of found) {
+    if (record !== undefined) continue;
+    if (problem !== undefined) await keepAside(node, id, problem);
+    else {
+      node.log.warn("half-made machine removed", { id });
+      await node.store.machines.remove(id);
+    }
   }
   const suspended = [...node.machines].filter(({ record }) => record.state === "suspended");
   await sweepRuntimeDirectory(node, kept, new Set(suspended.map(({ id }) => id)));
@@ -42,6 +43,26 @@ export async function adoptAll(node: Node): Promise<void> {
   await node.store.sweep();
   // Last: a connection wakes them, and what is woken would be swept.
   await Promise.all(suspended.map((machine) => listenFor(node, machine)));
+}
+
+interface FoundMachine {
+  id: string;
+  /** Of one that can be taken over. */
+  record?: MachineRecord;
+  /** Why it cannot be taken over, though it is more than half-made. */
+  problem?: unknown;
+}
+
+async function findMachine(node: Node, id: string): Promise<FoundMachine> {
+  const directory = node.store.machines.path(id);
+  try {
+    const record = await readRecord(directory);
+    if (record !== undefined && record.state !== "starting") return { id, record };
+    if (!(await holdsOwnState(directory))) return { id };
+    return { id, problem: new Error("it holds the state of a suspended machine, and no record says which") };
+  } catch (problem) {
+    return { id, problem };
+  }
 }
 
 /** The ports of a suspended machine that connections wake. One that cannot be opened is told in its record. */

@@ -2,6 +2,7 @@ import { create } from "@bufbuild/protobuf";
 import { node as api } from "@sporelet/api";
 import { type Check, hostChecks } from "@sporelet/host";
 import type { Probe } from "@sporelet/vmm";
+import { asideChecks } from "./aside.ts";
 import type { Node } from "./node.ts";
 
 /** Doctor: the host, the VMM and the store, as they are now. */
@@ -11,11 +12,12 @@ export async function doctor(node: Node): Promise<api.DoctorResponse> {
     kernel !== undefined && initramfs !== undefined ? [{ kernel, initramfs }] : [],
   );
   const [newest] = guests;
-  const [host, probe] = await Promise.all([
+  const [host, aside, probe] = await Promise.all([
     hostChecks({ home: node.home }),
+    asideChecks(node),
     newest === undefined ? node.probes.get() : node.probes.best(newest),
   ]);
-  const checks = [...vmmChecks(probe, newest !== undefined), ...host];
+  const checks = [...vmmChecks(probe, newest !== undefined), ...host, ...aside];
   return create(api.DoctorResponseSchema, { checks });
 }
 

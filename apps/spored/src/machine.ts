@@ -44,7 +44,10 @@ export interface ManagedMachine {
   gone: AbortController;
   /** Aborted when all that it had is freed and its record says so: follows of its logs end. New for each process. */
   stopped: AbortController;
-  /** Changes the record, in memory at once and then on disk, in the order of the calls. */
+  /**
+   * Changes the record, in memory at once and then on disk, in the order of the calls. That of a suspended machine
+   * survives a crash of the host: it is all that leads to the machine.
+   */
   update(change: Partial<MachineRecord>): Promise<void>;
   /** As `update`, but on disk first, where it survives a crash of the host; nothing changes when that fails. */
   commit(change: Partial<MachineRecord>): Promise<void>;
@@ -72,7 +75,7 @@ export function createMachine(initial: MachineRecord, prepared?: PreparedClone):
     stopped: new AbortController(),
     async update(change) {
       record = { ...record, ...change };
-      await writing(() => writeRecord(record));
+      await writing(() => (record.state === "suspended" ? writeRecordDurably : writeRecord)(record));
     },
     async commit(change) {
       await writing(async () => {

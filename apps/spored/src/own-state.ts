@@ -68,6 +68,17 @@ export async function readOwnState(record: MachineRecord): Promise<OwnState> {
   }
 }
 
+/** Whether a machine's directory holds a whole state of it, whatever its record says or does not say. */
+export async function holdsOwnState(directory: string): Promise<boolean> {
+  const names = (await readdir(directory)).filter((name) => name.startsWith("state-"));
+  const whole = names.map(async (name) => {
+    // The config is written last.
+    const files = ["config.json", "vmstate", "memory"].map((file) => stat(path.join(directory, name, file)));
+    return (await Promise.allSettled(files)).every(({ status }) => status === "fulfilled");
+  });
+  return (await Promise.all(whole)).includes(true);
+}
+
 /** Completes a state of whose memory the host's end may have taken a part. */
 export async function completeOwnState(record: MachineRecord, signal?: AbortSignal): Promise<void> {
   const directory = ownStatePath(record);

@@ -1,5 +1,6 @@
 import { readFile, rename, writeFile } from "node:fs/promises";
 import path from "node:path";
+import { SporeletError } from "@sporelet/errors";
 import { type MachineLimits, writeFileAtomic } from "@sporelet/host";
 import type { Accelerator, DriverName, MachineRecord as VmmRecord } from "@sporelet/vmm";
 import type { Identity } from "./identity.ts";
@@ -92,7 +93,7 @@ export async function writeRecordDurably(record: MachineRecord): Promise<void> {
 /**
  * Writes a record by rename, without fsync, which would cost the resume path milliseconds: what spored's own
  * end leaves is in the page cache, and after a crash of the host the processes and namespaces that the
- * record names are gone as well, so that a lost record loses nothing but a directory to sweep.
+ * record names are gone as well. Not for a suspended machine, which needs none of them: the file may be empty then.
  */
 export async function writeRecord(record: MachineRecord): Promise<void> {
   const target = recordPath(record.directory);
@@ -100,11 +101,43 @@ export async function writeRecord(record: MachineRecord): Promise<void> {
   await rename(`${target}.new`, target);
 }
 
-/** The record in a machine's directory; undefined when there is none that can be read. */
+/**
+ * The record in a machine's directory; undefined when none was written yet, so that the machine was never handed over.
+ * @throws SporeletError `corrupt` when there is one that cannot be read
+ */
 export async function readRecord(directory: string): Promise<MachineRecord | undefined> {
+  const file = recordPath(directory);
+  const context = {
+    operation: "read the record of",
+    subject: path.basename(directory),
+    code: "corrupt",
+  } as const;
+  let text: string;
   try {
-    const record = JSON.parse(await readFile(recordPath(directory), "utf8")) as MachineRecord;
-    return record.formatVersion === 1 && record.directory === directory ? record : undefined;
+    text = await readFile(file, "utf8");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    throw new SporeletError({ ...context, reason: `${file} cannot be read`, cause: error });
+  }
+  const record = parsed(text);
+  if (record === undefined) {
+    const what = text === "" ? "is empty, as after a crash of the host" : "is no record of a machine";
+    throw new SporeletError({ ...context, reason: `${file} ${what}` });
+  }
+  if (record.formatVersion !== 1) {
+    const reason = `${file} has the format ${record.formatVersion}, which this version does not know`;
+    throw new SporeletError({ ...context, reason });
+  }
+  if (record.directory !== directory) {
+    throw new SporeletError({ ...context, reason: `${file} is that of a machine in ${record.directory}` });
+  }
+  return record;
+}
+
+function parsed(text: string): MachineRecord | undefined {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === "object" && value !== null ? (value as MachineRecord) : undefined;
   } catch {
     return undefined;
   }

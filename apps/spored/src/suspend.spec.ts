@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { open, readdir, readFile, rm } from "node:fs/promises";
+import { open, readdir, readFile, rm, truncate } from "node:fs/promises";
 import { createServer } from "node:net";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -144,6 +144,28 @@ describe.runIf(isRoot)("a machine that is suspended", () => {
     const report = await verify(portOf(machine));
     expect(report.problems).toEqual(sound);
     expect(report.records).toBeGreaterThanOrEqual(worked.records);
+  });
+
+  it.for([
+    ["a power failure left empty", (file: string) => truncate(file)],
+    ["is lost", (file: string) => rm(file)],
+  ] as const)("is kept aside as a whole when its record %s, and doctor says where", async ([, damage]) => {
+    const machine = await started();
+    await suspend();
+    const [state = ""] = await statesOf(machine);
+    await node.kill();
+    await damage(path.join(machine.directory, "machine.json"));
+    await node.reconnect();
+    expect((await node.client.listMachines({})).machines).toEqual([]);
+    const aside = path.join(node.home, "store/corrupt");
+    const files = await readdir(path.join(aside, machine.id, state));
+    expect(files).toEqual(expect.arrayContaining(["config.json", "disk", "memory", "vmstate"]));
+    const { checks } = await node.client.doctor({});
+    expect(checks.find(({ id }) => id === "store.corrupt")).toMatchObject({
+      finding: expect.stringContaining(machine.id),
+      remedy: expect.stringContaining(aside),
+    });
+    await rm(aside, { recursive: true });
   });
 
   it("asks for its environment when a reboot has taken it", async () => {
