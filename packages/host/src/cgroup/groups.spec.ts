@@ -1,7 +1,8 @@
 import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { readdir, readFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rmdir, writeFile } from "node:fs/promises";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import { temporaryDirectory } from "../testing/index.ts";
@@ -124,6 +125,18 @@ describe("groups of version 2", () => {
     expect(await read("sporelet/0a-m/io.max")).toMatch(/^\d+:\d+ rbps=1048576 wbps=1048576$/);
   });
 
+  it("limit a process that could not be put into its group at first, not an empty group", async () => {
+    await using root = await temporaryDirectory();
+    const controls = ["weight", "cpus", "memory", "io"] as const;
+    const groups = machineGroups({ owner: "0a", hierarchies: [{ version: 2, path: root.path, controls }] });
+    const members = join(root.path, "sporelet/0a-m/cgroup.procs");
+    await mkdir(members, { recursive: true }); // Writing to it fails.
+    await expect(groups.join("m", 4711)).rejects.toThrow();
+    await rmdir(members);
+    await groups.limit("m", 4711, { memoryBytes: 1 << 28 }, root.path);
+    expect(await readFile(members, "utf8")).toBe("4711");
+  });
+
   it("say what the kernel refused", async (ctx) => {
     const path = "/sys/fs/cgroup/unified";
     const controllers = await readFile(join(path, "cgroup.controllers"), "utf8").catch(() => undefined);
@@ -220,6 +233,49 @@ describe("groups of this host", () => {
         )?.[1],
       );
     await expect.poll(throttled, { timeout: 20_000 }).toBeGreaterThan(1);
+  });
+
+  it("limit a process whose group is there without it", async (ctx) => {
+    needHost(ctx);
+    const { pid } = program(["sleep", "60"]);
+    await using directory = await temporaryDirectory();
+    const limited = hierarchies.filter(({ controls }) => controls.includes("memory"));
+    for (const { path } of limited) await mkdir(join(path, "sporelet", `${owner}-f`), { recursive: true });
+    await groups.limit("f", pid, { memoryBytes: 64 << 20 }, directory.path);
+    expect(await groupsOf(pid)).toHaveLength(limited.length);
+  });
+
+  it("keep what their parent was given while the last machines of others end", async (ctx) => {
+    needHost(ctx);
+    const [cpu] = hierarchies.filter(({ controls }) => controls.includes("weight"));
+    if (cpu === undefined) return;
+    // A hierarchy of its own: in that of the host somebody's machine may keep the parent from being removed.
+    const path = join(cpu.path, `test-${owner}`);
+    await mkdir(path);
+    if (cpu.version === 2) await writeFile(join(cpu.path, "cgroup.subtree_control"), "+cpu");
+    const hierarchy = { version: cpu.version, path, controls: ["weight"] } as const;
+    const [ours, theirs] = ["0a", "0b"].map((name) =>
+      machineGroups({ owner: name, hierarchies: [hierarchy] }),
+    );
+    const { file, value } = weightSetting(cpu.version, availableParallelism());
+    const { pid } = program(["sleep", "60"]);
+    let done = false;
+    const ending = Array.from({ length: 4 }, async () => {
+      while (!done) await theirs?.remove("none");
+    });
+    try {
+      for (let round = 0; round < 100; round++) {
+        await ours?.join("m", pid);
+        expect((await readFile(join(path, "sporelet", file), "utf8")).trim()).toBe(value);
+        await writeFile(join(cpu.path, "cgroup.procs"), `${pid}`);
+        await ours?.remove("m");
+      }
+    } finally {
+      done = true;
+      await Promise.all(ending);
+      await ours?.sweep(new Set());
+      await rmdir(path);
+    }
   });
 
   it("sweep what is of no machine any more, and nothing else", async (ctx) => {

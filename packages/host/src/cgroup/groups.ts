@@ -65,10 +65,24 @@ export function machineGroups(options: MachineGroupsOptions): MachineGroups {
   const forWeight = hierarchies.find(({ controls }) => controls.includes("weight"));
 
   const enter = async (hierarchy: Hierarchy, id: string, pid: number, controls: readonly GroupControl[]) => {
-    await makeParent(hierarchy, controls);
-    // It is in there already when the group exists: once is enough.
-    if ((await mkdir(pathOf(hierarchy, id), { recursive: true })) === undefined) return;
-    await writeFile(join(pathOf(hierarchy, id), "cgroup.procs"), `${pid}`);
+    const group = pathOf(hierarchy, id);
+    busy.delete(group);
+    for (let attempt = 1; ; attempt++) {
+      try {
+        // The group before what its parent needs: a parent that has a group cannot be removed any more, which
+        // whoever ends the last machine does, in this process or that of another home.
+        await mkdir(group, { recursive: true });
+        await prepareParent(hierarchy, controls);
+        // That there is a group does not say that the process is in it: limits would be those of an empty one.
+        const members = await readFile(join(group, "cgroup.procs"), "utf8").catch(missingIsEmpty);
+        if (!members.split("\n").includes(`${pid}`)) await writeFile(join(group, "cgroup.procs"), `${pid}`);
+        return;
+      } catch (error) {
+        // Removed between two of these steps, before or after a file of it was opened?
+        const { code = "" } = error as NodeJS.ErrnoException;
+        if (!["ENOENT", "ENODEV"].includes(code) || attempt === enterAttempts) throw error;
+      }
+    }
   };
   const removeAll = async (hierarchy: Hierarchy, paths: readonly string[]) => {
     for (const path of new Set([...paths, ...busy])) {
@@ -154,10 +168,17 @@ export function mountedHierarchies(): Hierarchy[] {
   return groupLayout(read("/proc/mounts"), (path) => read(join(path, "cgroup.controllers")));
 }
 
+/** How often a group is made that is removed meanwhile: each time somebody's last machine has to end just then. */
+const enterAttempts = 5;
+
+function missingIsEmpty(error: NodeJS.ErrnoException): string {
+  if (error.code === "ENOENT") return "";
+  throw error;
+}
+
 /** Version 2 gives a group only the controllers that all groups above it pass on. */
-async function makeParent(hierarchy: Hierarchy, controls: readonly GroupControl[]): Promise<void> {
+async function prepareParent(hierarchy: Hierarchy, controls: readonly GroupControl[]): Promise<void> {
   const parent = join(hierarchy.path, "sporelet");
-  await mkdir(parent, { recursive: true });
   if (hierarchy.version === 2) {
     const names = new Set(controls.map((control) => controllerOf[control]));
     const passOn = [...names].map((name) => `+${name}`).join(" ");
