@@ -82,12 +82,16 @@ export interface PreparedClone extends AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void>;
 }
 
-/** Prepares a clone. Whatever fails, or is aborted, is undone before this returns. */
+/**
+ * Prepares a clone. Whatever fails, or is aborted, is undone before this returns.
+ *
+ * @param options.weight what its VMM weighs until somebody says otherwise: `preparing` when nobody waits for it
+ */
 export async function prepareClone(
   node: Pick<Node, "store" | "networks" | "vmm" | "runtimeDirectory" | "resources">,
-  options: PartsOptions,
+  options: PartsOptions & { weight: "preparing" | "resuming" },
 ): Promise<PreparedClone> {
-  const { id, snapshot, ksm, signal } = options;
+  const { id, snapshot, ksm, weight, signal } = options;
   const { config, files } = snapshot;
   const lazy = lazyPartsOf(snapshot);
   await using undo = new AsyncDisposableStack();
@@ -113,7 +117,7 @@ export async function prepareClone(
     signal,
   );
   undo.use(slot);
-  void node.resources.join(id, slot.pid);
+  void node.resources.join(id, slot.pid, weight);
   const made = undo.move();
   return { id, snapshot, slot, network, diskClone, [Symbol.asyncDispose]: () => made.disposeAsync() };
 }

@@ -1,6 +1,12 @@
 /** What machines may take of their host, and what they share there: control groups and merged memory. */
 import { SporeletError } from "@sporelet/errors";
-import { type MachineLimits, type MemoryMerging, machineGroups, memoryMerging } from "@sporelet/host";
+import {
+  type MachineLimits,
+  type MachineWeight,
+  type MemoryMerging,
+  machineGroups,
+  memoryMerging,
+} from "@sporelet/host";
 import type { Log } from "./log.ts";
 import type { MachineRecord } from "./record.ts";
 
@@ -16,10 +22,14 @@ export interface Resources {
    */
   enterDomain(id: string, ksm: string | undefined): Promise<void>;
   /**
-   * Of a VMM that was started and does not run its guest yet, in a slot or not: gives it a weight. Nobody needs to
-   * wait for it: what is called next for the machine does. Never rejects.
+   * Of a VMM that was started: gives it a weight. Nobody needs to wait for it: what is called next for the machine
+   * does. Never rejects.
+   *
+   * @param weight Default: that of a machine that somebody waits for
    */
-  join(id: string, pid: number): Promise<void>;
+  join(id: string, pid: number, weight?: MachineWeight): Promise<void>;
+  /** What it weighs from now on. As `join`, nobody needs to wait for it, and it never rejects. */
+  weigh(id: string, weight: MachineWeight): Promise<void>;
   /** Before a machine runs: sets what it may take. */
   limit(machine: Subject, pid: number): Promise<void>;
   /** It is ready: it weighs as much as others that run. */
@@ -37,9 +47,22 @@ export function createResources({ owner, log }: { owner: string; log: Log }): Re
   const merging: MemoryMerging = memoryMerging();
   /** Machines of the trust domain. This process is a member of it for all of them while they start. */
   const members = new Set<string>();
-  const joining = new Map<string, Promise<void>>();
+  /** What is being done to the weight of a machine that nobody waits for. */
+  const pending = new Map<string, Promise<void>>();
+  /** One thing after the other. Without its weight a machine is slower beside busy ones, and works all the same. */
+  const inTurn = (id: string, task: () => Promise<void>): Promise<void> => {
+    const done = (pending.get(id) ?? Promise.resolve())
+      .then(task)
+      .catch((error) => log.warn("no weight", { id, error: String(error) }))
+      .finally(() => {
+        if (pending.get(id) === done) pending.delete(id);
+      });
+    pending.set(id, done);
+    return done;
+  };
+  const weigh: Resources["weigh"] = (id, weight) => inTurn(id, () => groups.weigh(id, weight));
   const ended: Resources["ended"] = async ({ id, limits }) => {
-    await joining.get(id);
+    await pending.get(id);
     const { outOfMemory } = await groups.remove(id);
     if (members.delete(id)) await (members.size === 0 ? merging.leave(process.pid) : merging.sweep());
     if (!outOfMemory) return undefined;
@@ -61,26 +84,16 @@ export function createResources({ owner, log }: { owner: string; log: Log }): Re
         throw error;
       }
     },
-    join(id, pid) {
-      const joined = groups
-        .join(id, pid)
-        // Without a weight a machine is slower to resume beside busy ones, and works all the same.
-        .catch((error) => log.warn("no control group", { id, error: String(error) }))
-        .finally(() => joining.delete(id));
-      joining.set(id, joined);
-      return joined;
-    },
+    join: (id, pid, weight = "resuming") => inTurn(id, () => groups.join(id, pid, weight)),
+    weigh,
     async limit({ id, directory, limits, ksm }, pid) {
       if (limits !== undefined) {
-        await joining.get(id);
+        await pending.get(id);
         await groups.limit(id, pid, limits, directory);
       }
       if (ksm !== undefined) await merging.enter(ksm, pid);
     },
-    async running(id) {
-      await joining.get(id);
-      await groups.weigh(id, "running").catch((error) => log.warn("no weight", { id, error: String(error) }));
-    },
+    running: (id) => weigh(id, "running"),
     async explain(machine, operation) {
       if (machine.limits === undefined) return;
       const reason = await ended(machine);

@@ -124,11 +124,13 @@ async function meetClone(
   const { snapshot, env, ports, ksm } = plan;
   if (prepared !== undefined) {
     undo.use(prepared);
+    // Beside what follows, which does not wait for it.
+    void node.resources.weigh(id, "resuming");
   }
   undo.defer(() => dropEnvironment(node, id));
   signal.throwIfAborted();
   const make = async () => {
-    return undo.use(await prepareClone(node, { id, snapshot, ports, ksm, signal }));
+    return undo.use(await prepareClone(node, { id, snapshot, ports, ksm, weight: "resuming", signal }));
   };
   const [first] = await together([prepared ?? make(), keepEnvironment(node, id, env)]);
   const attempt = undo.use(new AsyncDisposableStack());

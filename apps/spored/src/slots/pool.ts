@@ -34,7 +34,8 @@ export function createPool(node: NodeParts, snapshot: StoredSnapshot): Pool {
   let rehearses = true;
 
   const make = async (): Promise<PreparedClone> => {
-    const clone = await prepareClone(node, { id: node.machines.newId(), snapshot, ports: [], signal });
+    const id = node.machines.newId();
+    const clone = await prepareClone(node, { id, snapshot, ports: [], weight: "preparing", signal });
     try {
       await clone.slot.prepared;
     } catch (error) {

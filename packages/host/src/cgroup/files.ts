@@ -12,10 +12,10 @@ export interface MachineLimits {
 }
 
 /**
- * Shares of the CPU among machines when there is too little for all: one that is being prepared or resumed has
- * ten times the share of one that runs. docs/density.md has the measurement.
+ * Shares of the CPU among machines when there is too little for all: one that somebody waits for has ten times the
+ * share of one that runs, and one that is prepared for nobody yet a fifth. docs/density.md has the measurement.
  */
-export const weights = { running: 1, resuming: 10 } as const;
+export const weights = { preparing: 0.2, running: 1, resuming: 10 } as const;
 export type MachineWeight = keyof typeof weights;
 
 /** One value, and the file of the group's directory that takes it. */

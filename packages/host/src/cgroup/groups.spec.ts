@@ -97,7 +97,7 @@ describe("groups without a hierarchy", () => {
   });
 
   it("do without weights silently", async () => {
-    await groups.join("a", process.pid);
+    await groups.join("a", process.pid, "preparing");
     await groups.weigh("a", "running");
     expect(await groups.remove("a")).toEqual({ outOfMemory: false });
   });
@@ -110,7 +110,7 @@ describe("groups of version 2", () => {
     const controls = ["weight", "cpus", "memory", "io"] as const;
     const groups = machineGroups({ owner: "0a", hierarchies: [{ version: 2, path: root.path, controls }] });
     const read = (file: string) => readFile(join(root.path, file), "utf8");
-    await groups.join("m", 4711);
+    await groups.join("m", 4711, "resuming");
     expect(await read("cgroup.subtree_control")).toBe("+cpu");
     expect(await read("sporelet/cgroup.subtree_control")).toBe("+cpu");
     expect(await read("sporelet/0a-m/cgroup.procs")).toBe("4711");
@@ -131,7 +131,7 @@ describe("groups of version 2", () => {
     const groups = machineGroups({ owner: "0a", hierarchies: [{ version: 2, path: root.path, controls }] });
     const members = join(root.path, "sporelet/0a-m/cgroup.procs");
     await mkdir(members, { recursive: true }); // Writing to it fails.
-    await expect(groups.join("m", 4711)).rejects.toThrow();
+    await expect(groups.join("m", 4711, "preparing")).rejects.toThrow();
     await rmdir(members);
     await groups.limit("m", 4711, { memoryBytes: 1 << 28 }, root.path);
     expect(await readFile(members, "utf8")).toBe("4711");
@@ -191,14 +191,17 @@ describe("groups of this host", () => {
   it("give a process a weight of its own, and memory's group only for a limit", async (ctx) => {
     needHost(ctx);
     const { pid, kill } = program(["sleep", "60"]);
-    await groups.join("a", pid);
+    await groups.join("a", pid, "resuming");
     const [cpu] = hierarchies.filter(({ controls }) => controls.includes("weight"));
     const file = weightSetting(cpu?.version ?? 1, 1).file;
     const weight = async () =>
       Number(await readFile(join(cpu?.path ?? "", "sporelet", `${owner}-a`, file), "utf8"));
     const resuming = await weight();
     await groups.weigh("a", "running");
-    expect(resuming / (await weight())).toBe(10);
+    const running = await weight();
+    expect(resuming / running).toBe(10);
+    await groups.weigh("a", "preparing");
+    expect((await weight()) / running).toBeCloseTo(0.2, 2);
     const before = (await groupsOf(pid)).length;
     await using directory = await temporaryDirectory();
     await groups.limit("a", pid, { cpus: 0.5, memoryBytes: 64 << 20 }, directory.path);
@@ -212,7 +215,7 @@ describe("groups of this host", () => {
     const take = "process.stdin.once('data', () => { globalThis.kept = Buffer.alloc(256 << 20, 1); })";
     const { child, pid, ended } = program([process.execPath, "-e", take]);
     await using directory = await temporaryDirectory();
-    await groups.join("b", pid);
+    await groups.join("b", pid, "resuming");
     await groups.limit("b", pid, { memoryBytes: 96 << 20 }, directory.path);
     child.stdin?.write("now");
     expect((await ended)[1]).toBe("SIGKILL");
@@ -223,7 +226,7 @@ describe("groups of this host", () => {
     needHost(ctx);
     const { pid } = program(["sh", "-c", "while :; do :; done"]);
     await using directory = await temporaryDirectory();
-    await groups.join("c", pid);
+    await groups.join("c", pid, "resuming");
     await groups.limit("c", pid, { cpus: 0.1 }, directory.path);
     const [cpu] = hierarchies.filter(({ controls }) => controls.includes("cpus"));
     const throttled = async () =>
@@ -265,7 +268,7 @@ describe("groups of this host", () => {
     });
     try {
       for (let round = 0; round < 100; round++) {
-        await ours?.join("m", pid);
+        await ours?.join("m", pid, "resuming");
         expect((await readFile(join(path, "sporelet", file), "utf8")).trim()).toBe(value);
         await writeFile(join(cpu.path, "cgroup.procs"), `${pid}`);
         await ours?.remove("m");
@@ -281,8 +284,8 @@ describe("groups of this host", () => {
   it("sweep what is of no machine any more, and nothing else", async (ctx) => {
     needHost(ctx);
     const [one, other] = [program(["sleep", "60"]), program(["sleep", "60"])];
-    await groups.join("d", one.pid);
-    await groups.join("e", other.pid);
+    await groups.join("d", one.pid, "resuming");
+    await groups.join("e", other.pid, "resuming");
     await groups.sweep(new Set(["d"]));
     expect((await left()).length).toBe(2); // Both processes live: a group that is in use cannot go.
     await other.kill();

@@ -32,8 +32,8 @@ export interface MachineGroups {
   readonly supported: ReadonlySet<GroupControl>;
   /** @throws SporeletError `unsupported` when CPUs or memory cannot be limited here; I/O is up to the VMM. */
   require(limits: MachineLimits, operation: string, subject: string): void;
-  /** Puts a process into a group of its own, with the weight for preparing and resuming. Nothing where it cannot. */
-  join(id: string, pid: number): Promise<void>;
+  /** Puts a process into a group of its own, with this weight. Nothing where it cannot. */
+  join(id: string, pid: number, weight: MachineWeight): Promise<void>;
   /** Nothing for a machine that has no group. */
   weigh(id: string, weight: MachineWeight): Promise<void>;
   /** Sets limits, and puts the process where they need it. @param disk file on the device that I/O is limited for. */
@@ -103,10 +103,10 @@ export function machineGroups(options: MachineGroupsOptions): MachineGroups {
       );
       if (missing.length > 0) throw unsupported(missing, operation, subject);
     },
-    async join(id, pid) {
+    async join(id, pid, weight) {
       if (forWeight === undefined) return;
       await enter(forWeight, id, pid, ["weight"]);
-      await write(pathOf(forWeight, id), [weightSetting(forWeight.version, weights.resuming)]);
+      await write(pathOf(forWeight, id), [weightSetting(forWeight.version, weights[weight])]);
     },
     async weigh(id, weight) {
       if (forWeight === undefined) return;
