@@ -49,6 +49,8 @@ export interface ManagedMachine {
    * survives a crash of the host: it is all that leads to the machine.
    */
   update(change: Partial<MachineRecord>): Promise<void>;
+  /** Changes the record in memory; on disk with the next change. For what is not worth a write of its own. */
+  note(change: Partial<MachineRecord>): void;
   /** As `update`, but on disk first, where it survives a crash of the host; nothing changes when that fails. */
   commit(change: Partial<MachineRecord>): Promise<void>;
   /** Runs what changes the machine's state, one at a time. */
@@ -76,6 +78,9 @@ export function createMachine(initial: MachineRecord, prepared?: PreparedClone):
     async update(change) {
       record = { ...record, ...change };
       await writing(() => (record.state === "suspended" ? writeRecordDurably : writeRecord)(record));
+    },
+    note(change) {
+      record = { ...record, ...change };
     },
     async commit(change) {
       await writing(async () => {

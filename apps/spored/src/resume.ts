@@ -42,8 +42,7 @@ export async function resumeClone(
     const { network, diskClone } = clone;
     const published = await publishPorts(ports, network.record, connectionsOf(node, machine));
     undo.defer(() => published.close());
-    const readyAt = performance.now();
-    const timings = {
+    const timingsAt = (readyAt: number) => ({
       readyMs: readyAt - plan.arrivedAt,
       planMs: begunAt - plan.arrivedAt,
       slotMs: slotAt - begunAt,
@@ -52,13 +51,13 @@ export async function resumeClone(
       readyStageMs: readyAt - agentAt,
       fromPool,
       guest: guestStages(reply),
-    };
+    });
     await machine.update({
       state: "running",
       process: vm.record,
       network: network.record,
       ports: published.ports,
-      timings,
+      timings: timingsAt(performance.now()),
       ...(diskClone && { diskClone }),
     });
     signal.throwIfAborted();
@@ -75,6 +74,9 @@ export async function resumeClone(
     watchIdle(node, machine);
     void node.resources.running(id);
     if (lazy) await node.lazy.started(machine);
+    // The caller has waited for the record too, which cannot hold how long it took to write.
+    const timings = timingsAt(performance.now());
+    machine.note({ timings });
     node.metrics.started("resume", timings);
     const { guest, ...stages } = timings;
     node.log.info("machine resumed", {
