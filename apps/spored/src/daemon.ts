@@ -93,7 +93,10 @@ async function openNode(home: string, options: { activity: Activity; log: Log; s
   // SPORELET_QEMU names another QEMU than the one in PATH.
   const { SPORELET_QEMU: binary } = process.env;
   const vmm = createQemu(binary ? { binary } : {});
-  const networks = createNetworks({ owner: ownerOf(home) });
+  const networks = createNetworks({
+    owner: ownerOf(home),
+    onError: (error) => options.log.error("networks kept ready not removed", error),
+  });
   undo.use(networks);
   const parts = {
     ...options,

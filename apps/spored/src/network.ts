@@ -41,8 +41,9 @@ export interface Networks extends AsyncDisposable {
 /** QEMU's user-mode network answers names at this address (its default for net=10.107.0.0/24). */
 const userModeDns = ["10.107.0.3"];
 
-export function createNetworks(options: { owner: string }): Networks {
-  const pool = canUseNetns() ? createNetworkPool({ owner: options.owner }) : undefined;
+/** @param options.onError told of what went wrong with networks that no machine has */
+export function createNetworks(options: { owner: string; onError?: (error: unknown) => void }): Networks {
+  const pool = canUseNetns() ? createNetworkPool(options) : undefined;
   return {
     kinds: pool ? ["tap", "user", "none"] : ["user", "none"],
     preferred: pool ? "tap" : "user",

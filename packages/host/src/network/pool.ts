@@ -25,6 +25,8 @@ export interface NetworkPoolOptions {
   spare?: number;
   /** Path of the namespace to link to instead of the process's own: for tests. */
   hostNetns?: string;
+  /** Told of networks that could not be removed when nobody waited for that. The next `sweep` tries again. */
+  onError?(error: unknown): void;
 }
 
 /** Networks for clones, some of them always made ahead. */
@@ -52,7 +54,8 @@ export function canUseNetns(): boolean {
   return process.getuid?.() === 0;
 }
 
-export function createNetworkPool({ owner, spare = 4, hostNetns }: NetworkPoolOptions): NetworkPool {
+export function createNetworkPool(options: NetworkPoolOptions): NetworkPool {
+  const { owner, spare = 4, hostNetns, onError } = options;
   if (!/^[0-9a-f]{8}$/.test(owner)) throw new TypeError(`not an owner of networks: ${owner}`);
   loadSyscalls(); // Not in the middle of the first resume.
   const host = hostNetwork(hostNetns);
@@ -61,7 +64,7 @@ export function createNetworkPool({ owner, spare = 4, hostNetns }: NetworkPoolOp
       make: (count) => createNamespaces(host, owner, count),
       remove: (names) => removeNamespaces(host, names),
     },
-    { spare },
+    { spare, ...(onError && { onError }) },
   );
   /** Handed out. */
   const used = new Set<string>();
