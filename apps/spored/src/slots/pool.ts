@@ -1,8 +1,11 @@
+import { setImmediate } from "node:timers/promises";
 import { SporeletError } from "@sporelet/errors";
 import { createSupply, memoryUse } from "@sporelet/host";
 import type { StoredSnapshot } from "@sporelet/store";
 import type { NodeParts } from "../node.ts";
 import { type PreparedClone, prepareClone } from "../preparation.ts";
+import { createBackoff } from "./backoff.ts";
+import { type HostMemory, isRoomy, tooLittleMemory } from "./memory.ts";
 import { rehearse } from "./rehearsal.ts";
 
 /** Prepared clones of one snapshot. */
@@ -12,12 +15,17 @@ export interface Pool {
   take(): PreparedClone | undefined;
   readonly wanted: number;
   readonly ready: number;
-  /** Why the last one could not be prepared; undefined when it could. */
+  /** Why there are fewer than wanted; undefined when there are not, or they are being made. */
   readonly problem: string | undefined;
   /** Changes how many are to be ready; what is missing is made by `fill`. */
   resize(wanted: number): Promise<void>;
-  /** Makes what is missing. Resolves when all are ready, or one could not be prepared. */
-  fill(): Promise<void>;
+  /**
+   * Makes what is missing. Resolves when all are ready, or one could not be prepared: now, or a while ago, since what
+   * failed again and again is not tried again each time.
+   *
+   * @param options.asked somebody waits for them: it is tried now. Default: false
+   */
+  fill(options?: { asked?: boolean }): Promise<void>;
   /** Memory that those that are ready have for themselves alone. */
   privateBytes(): Promise<number>;
   /** Ends those that are ready. */
@@ -25,9 +33,11 @@ export interface Pool {
 }
 
 /** They are prepared one after the other, when nobody takes any: a burst of resumes needs the CPU itself. */
-export function createPool(node: NodeParts, snapshot: StoredSnapshot): Pool {
+export function createPool(node: NodeParts, snapshot: StoredSnapshot, memory: HostMemory): Pool {
+  const { digest } = snapshot;
   const closing = new AbortController();
   const signal = AbortSignal.any([closing.signal, node.shutdown]);
+  const backoff = createBackoff();
   let wanted = 0;
   let problem: string | undefined;
   /** Agents of older snapshots cannot rehearse. */
@@ -42,24 +52,55 @@ export function createPool(node: NodeParts, snapshot: StoredSnapshot): Pool {
       await clone[Symbol.asyncDispose]();
       throw error;
     }
-    if (!rehearses) return watched(clone);
+    if (!rehearses) return await watched(clone);
     try {
-      return watched(await rehearse(clone, signal));
+      return await watched(await rehearse(clone, signal));
     } catch (error) {
       const { code, reason } = SporeletError.from(error, { operation: "rehearse" });
       if (code !== "incompatible") throw error;
       rehearses = false;
-      node.log.info("slots without rehearsal", { digest: snapshot.digest, reason });
+      node.log.info("slots without rehearsal", { digest, reason });
       return await make();
     }
   };
-  const watched = (clone: PreparedClone) => {
-    void clone.slot.ended.then(() => lost(clone));
+  /** From the moment on in which it is looked at: what has ended before never comes to lie among those that are ready. */
+  const watched = async (clone: PreparedClone): Promise<PreparedClone> => {
+    const ended = clone.slot.ended.then(() => true);
+    // An end that is known by now shows within one turn of the event loop.
+    if (await Promise.race([ended, setImmediate(false)])) {
+      await discard(clone);
+      const reason = "its VMM ended as soon as it was prepared";
+      throw new SporeletError({
+        code: "unavailable",
+        operation: "prepare a clone of",
+        subject: digest,
+        reason,
+      });
+    }
+    void ended
+      .then(() => lost(clone))
+      .catch((error) => node.log.error("slot not replaced", error, { digest }));
     return clone;
+  };
+  const whyNotNow = (): string | undefined => {
+    if (backoff.waitMs(performance.now()) > 0)
+      return "one after the other has failed: it is tried again later";
+    return isRoomy(memory) ? undefined : tooLittleMemory;
+  };
+  /** @throws SporeletError `unavailable` when none is to be prepared now */
+  const requireChance = () => {
+    const reason = whyNotNow();
+    if (reason === undefined) return;
+    if (reason !== problem) node.log.warn("slots not prepared for now", { digest, reason });
+    problem = reason;
+    throw new SporeletError({
+      ...{ code: "unavailable", operation: "prepare a clone of", subject: digest, reason },
+    });
   };
   const supply = createSupply<PreparedClone>(
     {
       async make(count) {
+        requireChance();
         try {
           const made = await Promise.all(Array.from({ length: count }, make));
           problem = undefined;
@@ -67,11 +108,12 @@ export function createPool(node: NodeParts, snapshot: StoredSnapshot): Pool {
         } catch (error) {
           const ours = SporeletError.from(error, {
             operation: "prepare a clone of",
-            subject: snapshot.digest,
+            subject: digest,
           });
           if (!signal.aborted) {
             problem = ours.reason;
-            node.log.error("slot not prepared", ours, { digest: snapshot.digest });
+            backoff.failed(performance.now());
+            node.log.error("slot not prepared", ours, { digest });
           }
           throw ours;
         }
@@ -92,7 +134,8 @@ export function createPool(node: NodeParts, snapshot: StoredSnapshot): Pool {
   const lost = async (clone: PreparedClone) => {
     if (!supply.ready().includes(clone)) return; // It was taken, or is being removed.
     supply.drop(clone);
-    node.log.warn("slot lost", { id: clone.id, digest: snapshot.digest });
+    backoff.failed(performance.now());
+    node.log.warn("slot lost", { id: clone.id, digest });
     await discard(clone);
     await supply.fill();
   };
@@ -107,13 +150,16 @@ export function createPool(node: NodeParts, snapshot: StoredSnapshot): Pool {
       return supply.ready().length;
     },
     get problem() {
-      return problem;
+      return supply.ready().length < wanted ? problem : undefined;
     },
     async resize(count) {
       wanted = count;
       await supply.resize(count);
     },
-    fill: () => supply.fill(),
+    async fill({ asked = false } = {}) {
+      if (asked) backoff.reset();
+      await supply.fill();
+    },
     async privateBytes() {
       const uses = await Promise.all(
         supply.ready().map(({ slot }) => memoryUse(slot.pid).catch(() => ({ privateBytes: 0 }))),

@@ -1,10 +1,10 @@
-import { freemem, totalmem } from "node:os";
 import type { StoredSnapshot } from "@sporelet/store";
 import { lazyPartsOf } from "../lazy/types.ts";
 import type { NodeParts } from "../node.ts";
 import type { PreparedClone } from "../preparation.ts";
 import type { StartPlan } from "../start.ts";
 import { createDemand, type Demand } from "./demand.ts";
+import { type HostMemory, hostMemory, isShort, tooLittleMemory } from "./memory.ts";
 import { createPool, type Pool } from "./pool.ts";
 import { readSlotRecords, type SlotRecord, writeSlotRecords } from "./records.ts";
 
@@ -45,9 +45,14 @@ export interface Slots extends AsyncDisposable {
 /** What a prepared clone is taken to need before one has been measured: most of it is QEMU's own. */
 const assumedBytes = 32 * 2 ** 20;
 /** How often demand and memory are looked at, while anything is kept. */
-const reviewMs = 10_000;
-/** Of the host's memory: when less is available nothing is kept ready. */
-const leastFreeShare = 0.05;
+const defaultReviewMs = 10_000;
+
+export interface SlotsOptions {
+  /** Default: the host's. */
+  memory?: HostMemory;
+  /** Default: 10,000 ms. */
+  reviewMs?: number;
+}
 
 interface Kept {
   reference: string;
@@ -58,13 +63,14 @@ interface Kept {
   alive: Disposable;
 }
 
-export function createSlots(node: NodeParts): Slots {
+export function createSlots(node: NodeParts, options: SlotsOptions = {}): Slots {
+  const { memory = hostMemory, reviewMs = defaultReviewMs } = options;
   const all = new Map<string, Kept>();
   let review: NodeJS.Timeout | undefined;
   let bytesEach = assumedBytes;
 
   const targetOf = ({ wanted, demand }: Kept): number => {
-    if (freemem() < leastFreeShare * totalmem()) return 0;
+    if (isShort(memory)) return 0;
     if ("slots" in wanted) return wanted.slots;
     return Math.min(demand.slots(performance.now()), Math.floor(wanted.memoryBytes / bytesEach));
   };
@@ -94,14 +100,14 @@ export function createSlots(node: NodeParts): Slots {
     kept.alive[Symbol.dispose]();
   };
   const begin = (snapshot: StoredSnapshot, reference: string, wanted: Wanted): Kept => {
-    const pool = createPool(node, snapshot);
+    const pool = createPool(node, snapshot, memory);
     const kept = { reference, pool, wanted, demand: createDemand(), alive: node.activity.begin() };
     all.set(snapshot.digest, kept);
     watch();
     return kept;
   };
   const statusOf = async ({ reference, pool, wanted }: Kept): Promise<SlotStatus> => {
-    const { ready, problem } = pool;
+    const { ready, problem = isShort(memory) ? tooLittleMemory : undefined } = pool;
     const privateBytes = await pool.privateBytes();
     if (ready > 0) bytesEach = Math.max(1, privateBytes / ready);
     const automatic = "automatic" in wanted;
@@ -119,7 +125,7 @@ export function createSlots(node: NodeParts): Slots {
     Object.assign(kept, { reference, wanted });
     await save();
     await adjust(kept);
-    await kept.pool.fill();
+    await kept.pool.fill({ asked: true });
     return await statusOf(kept);
   };
   /** The name was given to another snapshot meanwhile: that one is hot now. */
