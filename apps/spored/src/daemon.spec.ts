@@ -34,6 +34,26 @@ describe("the life of spored", () => {
     for (const pid of pids) await ended(home, pid);
   });
 
+  it("ends for a promise that nobody handles, says so in its log, and another one takes its place", async () => {
+    await using directory = await temporaryDirectory();
+    const home = path.join(directory.path, "home");
+    const { pid } = await startDefective(home);
+    process.kill(pid, "SIGUSR2");
+    await ended(home, pid);
+    const log = await readFile(path.join(home, "spored.log"), "utf8");
+    const lines = log.split("\n").filter((line) => line.startsWith("{"));
+    const defect = lines.map((line) => JSON.parse(line)).find(({ event }) => event === "defect");
+    expect(defect).toMatchObject({ level: "error", origin: "unhandledRejection" });
+    expect(defect.error).toMatch(/^Error: nobody cares\n +at /);
+    expect(lines.at(-1)).toMatch(/"ending","why":"a defect"/);
+    expect(await namespaces(home)).toEqual([]);
+    using client = await connectNode(home, { idleExitSeconds: 0.5 });
+    const next = await client.version({});
+    expect(next.pid).not.toBe(pid);
+    await client.shutdownNode({});
+    await ended(home, next.pid);
+  });
+
   it("tells why it cannot start", async () => {
     await using directory = await temporaryDirectory();
     await expect(startNode("/dev/null/home")).rejects.toMatchObject({ operation: "start spored" });
@@ -49,6 +69,19 @@ describe("the life of spored", () => {
     });
   });
 });
+
+/** A spored that fails to handle a promise when it is sent SIGUSR2. */
+async function startDefective(home: string) {
+  const fail = 'process.on("SIGUSR2", () => void Promise.reject(new Error("nobody cares")))';
+  const before = process.env.NODE_OPTIONS;
+  process.env.NODE_OPTIONS = `--import=data:text/javascript,${encodeURIComponent(fail)}`;
+  try {
+    return await startNode(home, { idleExitSeconds: 0 });
+  } finally {
+    if (before === undefined) delete process.env.NODE_OPTIONS;
+    else process.env.NODE_OPTIONS = before;
+  }
+}
 
 /** The lock is let go last of all. */
 async function ended(home: string, pid: number): Promise<void> {

@@ -2,11 +2,13 @@ import { rmSync } from "node:fs";
 import { mkdir, open, realpath, rename, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { type NodeRecord, nodeRecordPath, type StartedNode, startTicksOf } from "@sporelet/api";
+import { SporeletError } from "@sporelet/errors";
 import { makeRuntimeDirectory, openVolume, ownerOf, tscKhz } from "@sporelet/host";
 import { openStore } from "@sporelet/store";
 import { createQemu } from "@sporelet/vmm";
 import { type Activity, createActivity } from "./activity.ts";
 import { adoptAll } from "./adopt.ts";
+import { watchDefects } from "./defects.ts";
 import { gateHost } from "./gate-host.ts";
 import { createLazy } from "./lazy/lazy.ts";
 import { acquireHome } from "./lock.ts";
@@ -39,6 +41,8 @@ export interface DaemonOptions {
  * Runs a spored until it is told to end (SIGTERM, SIGINT, ShutdownNode) or has been idle long enough.
  * Returns at once when another one serves the same home. Machines go on when it ends, and with them the
  * volume that holds their files.
+ *
+ * @throws SporeletError `internal` when it ended for a defect, see `watchDefects`
  */
 export async function runDaemon(options: DaemonOptions): Promise<void> {
   await mkdir(options.home, { recursive: true, mode: 0o700 });
@@ -50,6 +54,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   // On a full disk lines are lost, and nothing else.
   const log = createLog((line) => void logFile.appendFile(line).catch(() => {}));
   const stop = stopSignal();
+  using defects = watchDefects({ log, end: stop.end });
   using activity = createActivity(options.idleExitMs);
   using opening = activity.begin(); // However long that takes, it is no idleness.
   const ended = AbortSignal.any([stop.signal, activity.idle]);
@@ -75,6 +80,13 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   // First the record, so that whoever looks for a spored from now on starts another one.
   rmSync(nodeRecordPath(home), { force: true });
   log.info("ending", { why: stop.signal.aborted ? String(stop.signal.reason) : "idle" });
+  if (defects.seen) {
+    throw new SporeletError({
+      ...{ code: "internal", operation: "go on serving", subject: home },
+      reason: "spored has met a defect of its own",
+      hint: `see ${path.join(home, "spored.log")}; machines go on, and another spored takes them over`,
+    });
+  }
 }
 
 /** Opens what a node consists of, in order, and takes over the machines of an earlier spored. */
