@@ -15,7 +15,7 @@ async function start(...faults: Fault[]) {
     createRegistryClient({
       retries: { firstDelayMs: 1, longestRetryAfterMs: 5 },
       // Short only where it is to expire: this process can be held up for as long as others want.
-      idleTimeoutMs: faults.some((fault) => fault.stallAfterBytes !== undefined) ? 300 : 60_000,
+      idleTimeoutMs: faults.some((fault) => fault.stallAfterBytes !== undefined) ? 3000 : 60_000,
       onRetry: (why) => retried.push(why),
     }),
   );
