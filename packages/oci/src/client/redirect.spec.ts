@@ -41,6 +41,24 @@ describe("a redirect to another origin", () => {
     expect(test.registry.asked("storage GET").map(({ status }) => status)).toEqual([206, 206, 206, 403, 206]);
   });
 
+  it("is asked for anew when nobody answers any more at the one that is remembered", async () => {
+    await using test = await start({});
+    await using gone = await startTestRegistry();
+    gone.put("hello", bytes);
+    const address = `http://${gone.address}/v2/hello/blobs/${blob.digest}`;
+    test.registry.faults.add(
+      { on: "registry GET /blobs/", redirect: address },
+      { ...always, redirect: true },
+    );
+    const part = async (offset: number) => collect(test.repository.streamBlob(blob, { offset, length: 10 }));
+    await part(0);
+    expect(gone.requests).toHaveLength(1);
+    await gone.stop();
+    expect(blobOf(await part(10))).toEqual(blobOf(bytes.subarray(10, 20)));
+    expect(test.registry.asked("registry GET")).toHaveLength(2);
+    expect(test.registry.asked("storage GET")).toHaveLength(1);
+  });
+
   it.each([400, 403])("is asked for once more when it answers %i, and then believed", async (status) => {
     await using test = await start({
       faults: [

@@ -120,13 +120,24 @@ export function createTransport(options: {
     if (remembered.size > rememberedRedirects && oldest !== undefined) remembered.delete(oldest);
   };
 
+  /** @returns undefined when nobody answers there any more: the registry knows who does. */
+  const askKnown = async (request: TransportRequest, known: URL): Promise<Answer | undefined> => {
+    try {
+      return await ask(request, known, undefined);
+    } catch (error) {
+      if (request.signal?.aborted) throw error;
+      return undefined;
+    }
+  };
+
   const resolve = async (request: TransportRequest): Promise<Answer> => {
     const known = request.remember === true ? remembered.get(request.url.href) : undefined;
     if (known !== undefined) {
-      const answer = await ask(request, known, undefined);
-      if (request.expect.includes(answer.status)) return answer;
-      remembered.delete(request.url.href);
-      await answer.discard();
+      const answer = await askKnown(request, known);
+      if (answer !== undefined && request.expect.includes(answer.status)) return answer;
+      // Another request may have been led elsewhere meanwhile.
+      if (remembered.get(request.url.href) === known) remembered.delete(request.url.href);
+      await answer?.discard();
     }
     const answer = await followAll(request, await askRegistry(request));
     const elsewhere = answer.url.origin !== request.target.endpoint.origin;
