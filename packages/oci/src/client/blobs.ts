@@ -1,7 +1,11 @@
+import { SporeletError } from "@sporelet/errors";
 import type { Digest } from "../digest.ts";
 import { addressOf, operationOn, pullScope, pushScope, type RepositoryContext } from "./call.ts";
 import { follow } from "./endpoint.ts";
 import { redirects } from "./transport.ts";
+
+/** What is left of an answer of 4xx that nobody expected. */
+const refusals: ReadonlySet<string> = new Set(["permission_denied", "not_found", "failed_precondition"]);
 
 /**
  * Whether the repository has a blob.
@@ -35,7 +39,11 @@ export async function hasBlob(
   return [200, 206, 416].includes(first.status);
 }
 
-/** Makes a blob of another repository of the same registry appear here too, without sending it. */
+/**
+ * Makes a blob of another repository of the same registry appear here too, without sending it.
+ *
+ * @returns false where it has to be sent instead
+ */
 export async function mountBlob(
   repository: RepositoryContext,
   digest: Digest,
@@ -50,12 +58,19 @@ export async function mountBlob(
     signal,
   });
   const query = `mount=${encodeURIComponent(digest)}&from=${encodeURIComponent(from)}`;
-  const answer = await operation.send({
+  const request = {
     method: "POST",
     url: addressOf(repository, `blobs/uploads/?${query}`),
     // A registry that cannot or will not mount says so in many ways; after each of them the blob has to be sent.
     expect: [201, 202, 400, 401, 403, 404, 405],
+  } as const;
+  const answer = await operation.send(request).catch((error: unknown) => {
+    // So does a token server that gives no token for both repositories. Where it gives none for this one either, the
+    // upload that follows says so.
+    if (error instanceof SporeletError && refusals.has(error.code)) return undefined;
+    throw error;
   });
+  if (answer === undefined) return false;
   await answer.discard();
   if (answer.status === 202) {
     const location = follow(answer.header("location"), answer.url, settings.plainHttp, operation.context);

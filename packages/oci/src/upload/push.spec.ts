@@ -5,6 +5,7 @@ import type { RegistryClientOptions } from "../client/options.ts";
 import {
   blobOf,
   type Fault,
+  type RecordedRequest,
   sourceOf,
   startDockerRegistry,
   startTestRegistry,
@@ -270,6 +271,21 @@ describe("pushing a blob", () => {
     await using test = await start([{ on: "POST mount=", status }]);
     expect(await test.repository.mountBlob(source.digest, "parent")).toBe(false);
   });
+
+  it.each([400, 401, 403, 404])(
+    "sends the blob where the token server answers %i when it is asked for both repositories",
+    async (status) => {
+      const auth = { kind: "token", username: "me", password: "secret" } as const;
+      const on = ({ origin, path }: RecordedRequest) => origin === "token" && path.includes("parent");
+      const fault = { on, status, times: Number.POSITIVE_INFINITY };
+      await using test = await start([fault], { auth }, { credentials: { get: async () => auth } });
+      expect(await test.repository.mountBlob(source.digest, "parent")).toBe(false);
+      // Once more, now that the registry is known to want a token.
+      expect(await test.repository.mountBlob(source.digest, "parent")).toBe(false);
+      expect(test.registry.asked("token parent").length).toBeGreaterThan(0);
+      expect(await test.repository.pushBlob(source)).toBe("pushed");
+    },
+  );
 
   it("does not wait for ever for its last chunk when it is cancelled", async () => {
     await using test = await start(
