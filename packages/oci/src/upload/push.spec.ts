@@ -248,6 +248,30 @@ describe("pushing a blob", () => {
     });
   });
 
+  it.each([200, 202, 204])(
+    "looks whether a blob is there whose commit was answered with %i",
+    async (status) => {
+      await using test = await start([{ on: "PUT", status, body: "" }]);
+      expect(await test.repository.pushBlob(source)).toBe("pushed");
+      expect(blobOf(stored(test))).toEqual(blobOf(bytes));
+      const small = randomBytes(1000);
+      test.registry.faults.add({ on: "PUT", status, body: "" });
+      expect(await test.repository.pushBlob(sourceOf(small))).toBe("pushed");
+      expect(test.registry.blobs.has(blobOf(small).digest)).toBe(true);
+    },
+  );
+
+  it("is content with such an answer when the blob is there", async () => {
+    await using test = await start();
+    const on = ({ method }: RecordedRequest) => {
+      if (method === "PUT") test.registry.put("hello", bytes);
+      return method === "PUT";
+    };
+    test.registry.faults.add({ on, status: 204, body: "" });
+    expect(await test.repository.pushBlob(source)).toBe("pushed");
+    expect(test.registry.asked("PUT")).toHaveLength(1);
+  });
+
   it("says so when what is sent is not what was announced", async () => {
     await using test = await start();
     const wrong = { ...source, digest: blobOf(randomBytes(9)).digest };

@@ -1,5 +1,6 @@
 import { SporeletError } from "@sporelet/errors";
-import { addressOf, type Operation, type RepositoryContext } from "../client/call.ts";
+import { hasBlob } from "../client/blobs.ts";
+import { addressOf, type Operation, pushScope, type RepositoryContext } from "../client/call.ts";
 import { follow } from "../client/endpoint.ts";
 import type { Answer } from "../client/exchange.ts";
 import { Transient } from "../client/retry.ts";
@@ -160,6 +161,10 @@ export async function commit(push: Push, session: Session, body: boolean): Promi
   if (isDigest(stored) && stored !== source.digest) {
     throw corrupt(operation.context, `the registry says that it stored ${stored}`);
   }
+  if (answer.status === 201) return;
+  // Only 201 says that it is stored (distribution-spec 1.1, "Pushing a blob in chunks"); 202 is said of chunks.
+  if (await hasBlob(repository, source.digest, operation.signal, pushScope(repository))) return;
+  throw lostBecause(push, `it answered ${answer.status} to the end of it, and does not have the blob`);
 }
 
 /** A digest that does not fit is the fault of what was sent, of how it was sent, or of who sent the first part. */
