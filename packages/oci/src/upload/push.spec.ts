@@ -215,17 +215,36 @@ describe("pushing a blob", () => {
     expect(sessions.map.size).toBe(0);
   });
 
-  it.each(["not JSON", "{}", '{"location":"https://elsewhere.example/x"}', '{"location":"file:///x"}'])(
-    "begins anew when the kept session is %s",
-    async (text) => {
-      await using test = await start();
-      const sessions = sessionsInMemory();
-      sessions.map.set(`${test.repository.name}@${source.digest}`, text);
-      if (text.includes("https:")) return;
-      await test.repository.pushBlob(source, { sessions });
-      expect(blobOf(stored(test))).toEqual(blobOf(bytes));
-    },
-  );
+  it.each([
+    "not JSON",
+    "{}",
+    '{"location":"file:///x"}',
+    // Where nothing listens.
+    '{"location":"https://127.0.0.1:1/x"}',
+    '{"location":"http://127.0.0.1:1/x"}',
+  ])("begins anew when the kept session is %s", async (text) => {
+    await using test = await start();
+    const sessions = sessionsInMemory();
+    sessions.map.set(`${test.repository.name}@${source.digest}`, text);
+    expect(await test.repository.pushBlob(source, { sessions })).toBe("pushed");
+    expect(blobOf(stored(test))).toEqual(blobOf(bytes));
+    expect(test.registry.asked("POST")).toHaveLength(1);
+    expect(sessions.map.size).toBe(0);
+  });
+
+  it("asks elsewhere without the credentials when the kept session leads there, and begins anew", async () => {
+    const auth = { kind: "basic", username: "me", password: "secret" } as const;
+    await using test = await start([], { auth }, { credentials: { get: async () => auth } });
+    await using elsewhere = await startTestRegistry();
+    const sessions = sessionsInMemory();
+    const location = `http://${elsewhere.address}/v2/hello/blobs/uploads/other?_state=1`;
+    sessions.map.set(`${test.repository.name}@${source.digest}`, JSON.stringify({ location }));
+    expect(await test.repository.pushBlob(source, { sessions })).toBe("pushed");
+    expect(elsewhere.requests.map(({ method, headers }) => [method, headers.authorization])).toEqual([
+      ["GET", undefined],
+    ]);
+    expect(blobOf(stored(test))).toEqual(blobOf(bytes));
+  });
 
   it("begins anew when the session was kept too long", async () => {
     await using test = await start();

@@ -89,7 +89,10 @@ function storedUnder(
       const text = await sessions?.get(key);
       if (text === undefined) return undefined;
       try {
-        const { location, minChunkBytes } = JSON.parse(text) as { location: string; minChunkBytes: number };
+        const { location, minChunkBytes = 0 } = JSON.parse(text) as {
+          location: string;
+          minChunkBytes?: number;
+        };
         const context = { operation: "continue the upload", subject: key };
         const url = follow(location, target.endpoint, settings.plainHttp, context);
         return { location: url, offset: 0, minChunkBytes, uncertain: true, adopted: true };

@@ -79,10 +79,17 @@ export async function open({ repository, operation, source }: Push): Promise<Ses
 
 /** Asks how much the registry has. */
 export async function status(push: Push, session: Session): Promise<Session> {
-  const answer = await push.operation.once({
+  const { operation, repository } = push;
+  const request = {
     method: "GET",
     url: session.location,
     expect: [204, 202, 200, 400, 404, 410],
+  } as const;
+  const answer = await operation.once(request).catch((failure: unknown) => {
+    const away = session.location.origin !== repository.target.endpoint.origin;
+    // Where another process was sent to then may be no more, and the registry may send us somewhere else.
+    if (!session.adopted || !away || operation.signal?.aborted) throw failure;
+    throw lostBecause(push, `${session.location.host} cannot be asked for it any more`);
   });
   if (answer.status >= 400) throw await lost(push, answer);
   await answer.discard();
