@@ -50,7 +50,7 @@ export interface RetryPolicy {
   firstDelayMs: number;
   /** No delay of our own is longer. Default: 10 s. */
   longestDelayMs: number;
-  /** A registry that asks for more patience (Retry-After) gets this. Default: 60 s. */
+  /** So much patience a registry may ask for (Retry-After). Where it wants more, no attempt follows. Default: 60 s. */
   longestRetryAfterMs: number;
   /** No attempt begins so long after the last progress. Default: 5 min. */
   deadlineMs: number;

@@ -46,9 +46,14 @@ export function createAttempts({ policy, context, signal, onRetry }: RetryOption
     if (signal?.aborted) throw SporeletError.from(signal.reason, context);
     if (!(failure instanceof Transient)) throw SporeletError.from(failure, context);
     failures += 1;
-    const delayMs = delayBefore(failures, failure.retryAfterMs, policy, Math.random());
-    if (failures >= policy.attempts) throw failure.error;
-    if (performance.now() - since + delayMs > policy.deadlineMs) throw failure.error;
+    const { retryAfterMs = 0 } = failure;
+    const delayMs = delayBefore(failures, retryAfterMs, policy, Math.random());
+    const tooLate = performance.now() - since + delayMs > policy.deadlineMs;
+    // Asked sooner than it wants, a registry that limits rates only begins to count anew.
+    if (retryAfterMs > policy.longestRetryAfterMs || (retryAfterMs > 0 && tooLate)) {
+      throw withPatience(failure.error, retryAfterMs);
+    }
+    if (failures >= policy.attempts || tooLate) throw failure.error;
     onRetry(failure.error.reason, { ...context, failures, delayMs });
     await delay(delayMs, undefined, { signal }).catch(() => undefined);
     if (signal?.aborted) throw SporeletError.from(signal.reason, context);
@@ -77,17 +82,35 @@ export function createAttempts({ policy, context, signal, onRetry }: RetryOption
  * that failed at once do not come back at once (Brooker, "Exponential Backoff And Jitter", 2015). What the
  * registry asks for is a lower bound.
  *
+ * @param retryAfterMs what the registry asks for; 0 when it does not
  * @param random in [0, 1)
  */
 export function delayBefore(
   failures: number,
-  retryAfterMs: number | undefined,
+  retryAfterMs: number,
   policy: RetryPolicy,
   random: number,
 ): number {
   const bound = Math.min(policy.longestDelayMs, policy.firstDelayMs * 2 ** (failures - 1));
-  const own = Math.round(random * bound);
-  return retryAfterMs === undefined ? own : Math.min(retryAfterMs, policy.longestRetryAfterMs) + own;
+  return retryAfterMs + Math.round(random * bound);
+}
+
+/** The same error, with the time that the registry wants to pass first. */
+function withPatience(error: SporeletError, retryAfterMs: number): SporeletError {
+  const wait = durationOf(retryAfterMs);
+  const { code, operation, subject, reason } = error;
+  return new SporeletError({
+    ...{ code, operation, subject },
+    reason: `${reason}; it asks to wait ${wait} before the next attempt`,
+    hint: `try again in ${wait}`,
+    cause: error,
+  });
+}
+
+/** Rounded up, so that nobody comes too early. */
+function durationOf(ms: number): string {
+  const seconds = Math.ceil(ms / 1000);
+  return seconds <= 120 ? `${seconds} s` : `${Math.ceil(seconds / 60)} min`;
 }
 
 /** Retry-After (RFC 9110, 10.2.3): seconds, or a date. Undefined when it is neither. */
