@@ -1,6 +1,7 @@
 /**
  * Runs everything that `make test` stands for (the checks, the Go tests, the TypeScript and end-to-end tests)
- * and ends with one line that counts them all. Arguments name the suites to run: check, go, packages, e2e.
+ * and ends with one line that counts them all, whatever happened before. Arguments name the suites to run: check,
+ * go, packages, e2e.
  */
 import { spawn } from "node:child_process";
 import { mkdir, readFile, rm } from "node:fs/promises";
@@ -23,40 +24,65 @@ const suites: Record<string, () => Promise<Count>> = {
   e2e: () => vitest("e2e"),
 };
 
+/** Why the rest is not run: the name of a signal. */
+const ended = new AbortController();
+for (const name of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(name, () => ended.abort(name));
+/** How long a suite that was told to end may take for it. */
+const endTimeoutMs = 5_000;
+
 const chosen = process.argv.length > 2 ? process.argv.slice(2) : Object.keys(suites);
-await mkdir(reportDirectory, { recursive: true });
 const total: Count = { passed: 0, failed: 0, skipped: 0 };
 const lines: string[] = [];
-for (const name of chosen) {
-  const suite = suites[name];
-  if (suite === undefined) throw new Error(`no suite ${name}; there are ${Object.keys(suites).join(", ")}`);
+for (const name of chosen.filter((name) => suites[name] === undefined))
+  fail(total, `no suite is called ${name}; there are ${Object.keys(suites).join(", ")}`);
+for (const name of total.failed === 0 ? chosen : []) {
+  if (ended.signal.aborted) break;
   process.stdout.write(`\n=== ${name}\n`);
   const started = performance.now();
-  const count = await suite();
+  const count = await counted(name);
   const seconds = Math.round((performance.now() - started) / 1000);
   lines.push(
     `${name}: ${count.passed} passed, ${count.failed} failed, ${count.skipped} skipped in ${seconds} s`,
   );
   for (const key of ["passed", "failed", "skipped"] as const) total[key] += count[key];
 }
+if (ended.signal.aborted) fail(total, `ended by ${ended.signal.reason} before all was done`);
 if (failures.length > 0) process.stdout.write(`\nfailed:\n${failures.map((line) => `  ${line}\n`).join("")}`);
 process.stdout.write(`\n${lines.join("\n")}\n`);
 const skipped = total.skipped > 0 ? `, ${total.skipped} skipped` : "";
 process.stdout.write(`${total.passed} passed, ${total.failed} failed${skipped}\n`);
 process.exitCode = total.failed === 0 && total.passed > 0 ? 0 : 1;
 
+/** Counts a failure that is no test's own. */
+function fail(count: Count, reason: string): void {
+  count.failed++;
+  failures.push(reason);
+}
+
+/** What a suite counts. One that cannot be run, or has nothing to say, has failed once. */
+async function counted(name: string): Promise<Count> {
+  const none: Count = { passed: 0, failed: 0, skipped: 0 };
+  try {
+    await mkdir(reportDirectory, { recursive: true });
+    const count = (await suites[name]?.()) ?? none;
+    if (count.passed + count.failed + count.skipped === 0) fail(count, `${name}: it reported nothing`);
+    return count;
+  } catch (error) {
+    fail(none, `${name}: ${firstLine(String(error))}`);
+    return none;
+  }
+}
+
 /** Each check counts as one test. */
 async function check(): Promise<Count> {
   const manifest = JSON.parse(await readFile("package.json", "utf8")) as { scripts: Record<string, string> };
   const count: Count = { passed: 0, failed: 0, skipped: 0 };
   for (const script of Object.keys(manifest.scripts).filter((name) => name.startsWith("check:"))) {
+    if (ended.signal.aborted) break;
     const { code } = await run(["pnpm", "--silent", "run", script]);
     process.stdout.write(`${code === 0 ? "ok" : "FAILED"} ${script}\n`);
     if (code === 0) count.passed++;
-    else {
-      count.failed++;
-      failures.push(script);
-    }
+    else fail(count, script);
   }
   return count;
 }
@@ -71,39 +97,39 @@ interface GoEvent {
 async function go(): Promise<Count> {
   const count: Count = { passed: 0, failed: 0, skipped: 0 };
   const output = new Map<string, string>();
+  /** Packages of which a test failed. */
+  const explained = new Set<string>();
   const { code, stdout } = await run(["go", "test", "-json", "-count=1", "./..."], {
     cwd: "guest/agent",
     capture: true,
   });
+  const others: string[] = [];
   for (const line of stdout.split("\n")) {
-    if (!line.startsWith("{")) continue;
+    if (!line.startsWith("{")) {
+      if (line !== "") others.push(line);
+      continue;
+    }
     const event = JSON.parse(line) as GoEvent;
-    const key = `${event.Package ?? ""} ${event.Test ?? ""}`;
-    if (event.Action === "output") output.set(key, (output.get(key) ?? "") + (event.Output ?? ""));
-    if (event.Test === undefined && event.Action !== "fail") continue;
-    if (event.Action === "pass") count.passed++;
-    if (event.Action === "skip") {
+    const { Action: action, Package: name = "", Test: test } = event;
+    const key = `${name} ${test ?? ""}`;
+    // Of a build it is told by another name than its package's.
+    if (action === "build-output") others.push((event.Output ?? "").trimEnd());
+    if (action === "output") output.set(key, (output.get(key) ?? "") + (event.Output ?? ""));
+    if (test === undefined && action !== "fail") continue;
+    if (action === "pass") count.passed++;
+    if (action === "skip") {
       count.skipped++;
       process.stdout.write(`skipped ${key}: ${output.get(key)?.trim() ?? ""}\n`);
     }
-    if (event.Action === "fail") {
-      // A package that fails without a failed test did not build.
-      if (event.Test !== undefined || count.failed === 0) {
-        count.failed++;
-        failures.push(`go: ${key.trim()}`);
-      }
+    if (action === "fail") {
+      // A package that fails without a failed test did not build, or ended in the middle.
+      if (test !== undefined || !explained.has(name)) fail(count, `go: ${key.trim()}`);
+      explained.add(name);
       process.stdout.write(`FAILED ${key}\n${output.get(key) ?? ""}`);
     }
   }
-  if (code !== 0 && count.failed === 0) {
-    count.failed++;
-    process.stdout.write(
-      stdout
-        .split("\n")
-        .filter((line) => !line.startsWith("{"))
-        .join("\n"),
-    );
-  }
+  if (others.length > 0) process.stdout.write(`${others.join("\n")}\n`);
+  if (code !== 0 && count.failed === 0) fail(count, `go: it ended with ${code}: ${others[0] ?? "no output"}`);
   process.stdout.write(`go test: ${count.passed} passed\n`);
   return count;
 }
@@ -136,10 +162,7 @@ async function vitest(project: string): Promise<Count> {
   const report = await readFile(file, "utf8")
     .then((text) => JSON.parse(text) as VitestReport)
     .catch(() => undefined);
-  if (report === undefined) {
-    failures.push(`${project}: vitest left no report`);
-    return { passed: 0, failed: 1, skipped: 0 };
-  }
+  if (report === undefined) throw new Error(`vitest ended with ${code} and left no report`);
   // A file that could not be loaded has no assertions, yet it failed.
   const broken = report.testResults.filter(
     (file) => file.status === "failed" && !file.assertionResults.some((a) => a.status === "failed"),
@@ -149,12 +172,15 @@ async function vitest(project: string): Promise<Count> {
     for (const test of file.assertionResults)
       if (test.status === "failed")
         failures.push(`${place(file.name)} > ${test.fullName}: ${firstLine(test.failureMessages?.[0])}`);
-  const failed = report.numFailedTests + broken.length;
-  return {
+  const count: Count = {
     passed: report.numPassedTests,
-    failed: failed === 0 && code !== 0 ? 1 : failed,
+    failed: report.numFailedTests + broken.length,
     skipped: report.numPendingTests + report.numTodoTests,
   };
+  // An error outside of the tests fails none of them.
+  if (code !== 0 && count.failed === 0)
+    fail(count, `${project}: vitest ended with ${code}, see its errors above`);
+  return count;
 }
 
 function place(file: string): string {
@@ -175,11 +201,22 @@ function run(
       cwd: options.cwd,
       stdio: ["ignore", options.capture ? "pipe" : "inherit", "inherit"],
     });
+    let killing: NodeJS.Timeout | undefined;
+    const end = () => {
+      child.kill("SIGTERM");
+      killing = setTimeout(() => child.kill("SIGKILL"), endTimeoutMs);
+    };
+    if (ended.signal.aborted) end();
+    else ended.signal.addEventListener("abort", end, { once: true });
     let stdout = "";
     child.stdout?.setEncoding("utf8").on("data", (text: string) => {
       stdout += text;
     });
     child.on("error", reject);
-    child.on("close", (code) => resolve({ code: code ?? 1, stdout }));
+    child.on("close", (code) => {
+      clearTimeout(killing);
+      ended.signal.removeEventListener("abort", end);
+      resolve({ code: code ?? 1, stdout });
+    });
   });
 }
