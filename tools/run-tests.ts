@@ -6,6 +6,7 @@
 import { spawn } from "node:child_process";
 import { mkdir, readFile, rm } from "node:fs/promises";
 import { relative } from "node:path";
+import { type SkippedTest, skippedFileVariable } from "./skip-reporter.ts";
 
 interface Count {
   passed: number;
@@ -15,8 +16,11 @@ interface Count {
 
 /** What failed, and the first line of why: repeated at the end, where the end is all that one sees. */
 const failures: string[] = [];
+/** What did not run, with the reason where it gave one. */
+const skips: string[] = [];
 
 const reportDirectory = "out/test";
+const noReason = "it does not say why";
 const suites: Record<string, () => Promise<Count>> = {
   check,
   go,
@@ -47,6 +51,7 @@ for (const name of total.failed === 0 ? chosen : []) {
   for (const key of ["passed", "failed", "skipped"] as const) total[key] += count[key];
 }
 if (ended.signal.aborted) fail(total, `ended by ${ended.signal.reason} before all was done`);
+if (skips.length > 0) process.stdout.write(`\nskipped:\n${skips.map((line) => `  ${line}\n`).join("")}`);
 if (failures.length > 0) process.stdout.write(`\nfailed:\n${failures.map((line) => `  ${line}\n`).join("")}`);
 process.stdout.write(`\n${lines.join("\n")}\n`);
 const skipped = total.skipped > 0 ? `, ${total.skipped} skipped` : "";
@@ -119,7 +124,7 @@ async function go(): Promise<Count> {
     if (action === "pass") count.passed++;
     if (action === "skip") {
       count.skipped++;
-      process.stdout.write(`skipped ${key}: ${output.get(key)?.trim() ?? ""}\n`);
+      skips.push(`go: ${key.trim()}: ${skipReason(output.get(key))}`);
     }
     if (action === "fail") {
       // A package that fails without a failed test did not build, or ended in the middle.
@@ -132,6 +137,11 @@ async function go(): Promise<Count> {
   if (code !== 0 && count.failed === 0) fail(count, `go: it ended with ${code}: ${others[0] ?? "no output"}`);
   process.stdout.write(`go test: ${count.passed} passed\n`);
   return count;
+}
+
+/** What a Go test said when it skipped itself: the line "    file_test.go:12: why". */
+function skipReason(output = ""): string {
+  return /^ +\S+\.go:\d+: (.+)$/m.exec(output)?.[1] ?? noReason;
 }
 
 interface VitestReport {
@@ -149,16 +159,21 @@ interface VitestReport {
 
 async function vitest(project: string): Promise<Count> {
   const file = `${reportDirectory}/${project}.json`;
-  await rm(file, { force: true });
-  const { code } = await run([
-    "vitest",
-    "run",
-    "--project",
-    project,
-    "--reporter=default",
-    "--reporter=json",
-    `--outputFile.json=${file}`,
-  ]);
+  const skippedFile = `${reportDirectory}/${project}-skipped.json`;
+  for (const old of [file, skippedFile]) await rm(old, { force: true });
+  const { code } = await run(
+    [
+      "vitest",
+      "run",
+      "--project",
+      project,
+      "--reporter=default",
+      "--reporter=json",
+      "--reporter=./tools/skip-reporter.ts",
+      `--outputFile.json=${file}`,
+    ],
+    { env: { [skippedFileVariable]: skippedFile } },
+  );
   const report = await readFile(file, "utf8")
     .then((text) => JSON.parse(text) as VitestReport)
     .catch(() => undefined);
@@ -172,6 +187,7 @@ async function vitest(project: string): Promise<Count> {
     for (const test of file.assertionResults)
       if (test.status === "failed")
         failures.push(`${place(file.name)} > ${test.fullName}: ${firstLine(test.failureMessages?.[0])}`);
+  skips.push(...(await readSkipped(skippedFile)));
   const count: Count = {
     passed: report.numPassedTests,
     failed: report.numFailedTests + broken.length,
@@ -181,6 +197,24 @@ async function vitest(project: string): Promise<Count> {
   if (code !== 0 && count.failed === 0)
     fail(count, `${project}: vitest ended with ${code}, see its errors above`);
   return count;
+}
+
+/** One line for each test that says why, and one for all the others of a file: they are a group that says it once. */
+async function readSkipped(file: string): Promise<string[]> {
+  const text = await readFile(file, "utf8").catch(() => undefined);
+  if (text === undefined) return [`what vitest skipped is not known: it left no ${file}`];
+  const skipped = JSON.parse(text) as SkippedTest[];
+  const explained = skipped.flatMap(({ file, name, note }) =>
+    note === undefined ? [] : [`${place(file)} > ${name}: ${firstLine(note)}`],
+  );
+  const others = Map.groupBy(
+    skipped.filter(({ note }) => note === undefined),
+    (test) => place(test.file),
+  );
+  return [
+    ...explained,
+    ...[...others].map(([file, tests]) => `${file} > ${tests.length} more, without a reason of their own`),
+  ];
 }
 
 function place(file: string): string {
@@ -193,12 +227,13 @@ function firstLine(message: string | undefined): string {
 
 function run(
   argv: string[],
-  options: { cwd?: string; capture?: boolean } = {},
+  options: { cwd?: string; capture?: boolean; env?: Record<string, string> } = {},
 ): Promise<{ code: number; stdout: string }> {
   return new Promise((resolve, reject) => {
     const [file = "", ...args] = argv;
     const child = spawn(file, args, {
       cwd: options.cwd,
+      env: { ...process.env, ...options.env },
       stdio: ["ignore", options.capture ? "pipe" : "inherit", "inherit"],
     });
     let killing: NodeJS.Timeout | undefined;
