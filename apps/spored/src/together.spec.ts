@@ -63,6 +63,43 @@ describe("a gate", () => {
   });
 });
 
+describe("waiting at a gate", () => {
+  it("ends when the signal aborts, and neither what runs nor who else waits notices", async () => {
+    const gate = createGate(1);
+    const { promise, resolve } = Promise.withResolvers<string>();
+    const leaving = new AbortController();
+    const first = gate(() => promise);
+    const second = gate(async () => "never", leaving.signal);
+    const third = gate(async () => "third");
+    leaving.abort(new Error("gone"));
+    await expect(second).rejects.toThrow("gone");
+    resolve("first");
+    expect(await first).toBe("first");
+    expect(await third).toBe("third");
+    expect(await gate(async () => "free again")).toBe("free again");
+  });
+
+  it("passes the turn on that comes in the moment of leaving", async () => {
+    const gate = createGate(1);
+    const { promise, resolve } = Promise.withResolvers<string>();
+    const leaving = new AbortController();
+    const first = gate(() => promise);
+    const second = gate(async () => "never", leaving.signal);
+    const third = gate(async () => "third");
+    void first.then(() => leaving.abort(new Error("gone")));
+    const outcome = second.catch((error: Error) => error.message);
+    resolve("first");
+    expect(["never", "gone"]).toContain(await outcome);
+    expect(await third).toBe("third");
+    expect(await gate(async () => "free again")).toBe("free again");
+  });
+
+  it("does not begin after the signal has aborted", async () => {
+    const gone = AbortSignal.abort(new Error("gone"));
+    await expect(createGate(1)(async () => "never", gone)).rejects.toThrow("gone");
+  });
+});
+
 describe("queues", () => {
   it("run tasks of one key one by one, and others beside them", async () => {
     const queues = createQueues();
@@ -75,6 +112,19 @@ describe("queues", () => {
     await Promise.all([queues("a", task("a1")), queues("a", task("a2")), queues("b", task("b1"))]);
     expect(events.indexOf("a1 ends")).toBeLessThan(events.indexOf("a2 begins"));
     expect(events.indexOf("b1 begins")).toBeLessThan(events.indexOf("a1 ends"));
+  });
+
+  it("let go of who does not wait any more", async () => {
+    const queues = createQueues();
+    const { promise, resolve } = Promise.withResolvers<string>();
+    const leaving = new AbortController();
+    const first = queues("a", () => promise);
+    const second = queues("a", async () => "never", leaving.signal);
+    leaving.abort(new Error("gone"));
+    await expect(second).rejects.toThrow("gone");
+    resolve("first");
+    expect(await first).toBe("first");
+    expect(await queues("a", async () => "anew")).toBe("anew");
   });
 });
 

@@ -34,33 +34,56 @@ export async function allOrStop<T>(
   return await together(watched);
 }
 
+/** Runs a task when it is its turn. Whoever still waits for that when the signal aborts is told so, and is out of the line. */
+type Gate = <T>(task: () => Promise<T>, signal?: AbortSignal) => Promise<T>;
+
 /** Lets at most `limit` tasks run at a time, in the order of their coming. */
-export function createGate(limit: number): <T>(task: () => Promise<T>) => Promise<T> {
+export function createGate(limit: number): Gate {
   let free = limit;
-  const waiting: (() => void)[] = [];
-  return async (task) => {
+  const waiting = new Set<() => void>();
+
+  const turn = async (signal: AbortSignal | undefined): Promise<void> => {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    waiting.add(resolve);
+    try {
+      await unlessAborted(promise, signal);
+    } catch (error) {
+      // Its turn may have come in the moment in which it left.
+      if (!waiting.delete(resolve)) passOn();
+      throw error;
+    }
+  };
+  /** The place passes straight to the next one. */
+  const passOn = (): void => {
+    const [next] = waiting;
+    if (next === undefined) free += 1;
+    else {
+      waiting.delete(next);
+      next();
+    }
+  };
+
+  return async (task, signal) => {
+    signal?.throwIfAborted();
     if (free > 0) free -= 1;
-    else await new Promise<void>((resolve) => waiting.push(resolve));
+    else await turn(signal);
     try {
       return await task();
     } finally {
-      // The place passes straight to the next one.
-      const next = waiting.shift();
-      if (next) next();
-      else free += 1;
+      passOn();
     }
   };
 }
 
-/** Runs tasks with the same key one after the other, others side by side. */
-export function createQueues(): <T>(key: string, task: () => Promise<T>) => Promise<T> {
-  const gates = new Map<string, { run: ReturnType<typeof createGate>; users: number }>();
-  return async (key, task) => {
+/** Runs tasks with the same key one after the other, others side by side. Signals are as those of a gate. */
+export function createQueues(): <T>(key: string, task: () => Promise<T>, signal?: AbortSignal) => Promise<T> {
+  const gates = new Map<string, { run: Gate; users: number }>();
+  return async (key, task, signal) => {
     const gate = gates.get(key) ?? { run: createGate(1), users: 0 };
     gates.set(key, gate);
     gate.users += 1;
     try {
-      return await gate.run(task);
+      return await gate.run(task, signal);
     } finally {
       gate.users -= 1;
       if (gate.users === 0) gates.delete(key);

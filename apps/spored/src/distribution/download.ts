@@ -16,18 +16,19 @@ const queues = createQueues();
  * Fetches a blob into the store, unless it is there, and verifies it. An attempt that was interrupted, in this
  * process or an earlier one, is gone on with.
  *
+ * @param signal also ends waiting for another one that fetches it, which goes on
  * @returns bytes that came over the wire
  * @throws SporeletError `corrupt` when the registry has other content under this digest; what was fetched is
  *   thrown away
  */
 export function downloadBlob(
-  node: Node,
+  node: Pick<Node, "store">,
   repository: Repository,
   layer: PublishedLayer,
   report: ItemReport,
   signal: AbortSignal,
 ): Promise<number> {
-  return queues(`${node.store.root} ${layer.digest}`, async () => {
+  const fetchIt = async () => {
     const { blobs } = node.store;
     const { digest, sizeBytes } = layer;
     if (await blobs.has(digest)) {
@@ -62,7 +63,8 @@ export function downloadBlob(
     await blobs.put(partial, digest);
     report.state("done", sizeBytes);
     return receivedBytes;
-  });
+  };
+  return queues(`${node.store.root} ${layer.digest}`, fetchIt, signal);
 }
 
 /** @returns how much of the file is there, and goes on to be used */

@@ -45,14 +45,13 @@ export async function uploadLayers(
     unique.map(
       (layer) => (until: AbortSignal) =>
         gate(async () => {
-          until.throwIfAborted();
           const report = reports.item(`up ${layer.digest}`, titleOf(layer, layers));
           const known = origins.get(layer.digest) ?? [];
           const upload = { ...access, origins: known, unreachable, sessions, report, signal: until };
           // Two that send the same at once would go on with each other's session.
           const place = `${node.store.root} ${access.repository.name}@${layer.digest}`;
-          return await queues(place, () => uploadLayer(node, layer, upload));
-        }),
+          return await queues(place, () => uploadLayer(node, layer, upload), until);
+        }, until),
     ),
     signal,
   );
