@@ -26,7 +26,7 @@ export interface BlobStore {
   put(file: string, digest: Digest): Promise<void>;
   /** Removes a blob that its holder has no more use for, leased or not; whoever has it open keeps it. */
   remove(digest: Digest): Promise<void>;
-  /** Where a blob is put together while it arrives. What an interrupted transfer left is there still. */
+  /** Where a blob is put together while it arrives. What an interrupted transfer left is there still. Counts as a use. */
   partial(digest: Digest): Promise<string>;
   /** Throws away what has arrived of a blob. */
   discardPartial(digest: Digest): Promise<void>;
@@ -63,7 +63,11 @@ export function createBlobs(layout: Layout, uses: Uses): BlobStore {
       // Without a reservation the collector is at it.
       if (removal !== undefined) await rm(place, { force: true });
     },
-    partial: async (digest) => partial(digest),
+    async partial(digest) {
+      const place = partial(digest);
+      uses.touch(digest, place);
+      return place;
+    },
     async discardPartial(digest) {
       await rm(partial(digest), { force: true });
     },

@@ -34,6 +34,36 @@ describe("a lease", () => {
     expect(uses.beginRemoval("old")).toBeDefined();
   });
 
+  it("keeps what was used since it began when the clock is set back, and nothing older", () => {
+    const { clock, uses } = withClock();
+    uses.touch("before", place);
+    using _ = uses.lease(undefined, "pull");
+    clock.ms = 10;
+    uses.touch("after", place);
+    expect(uses.holdersOf("after", 10)).toEqual(["pull"]);
+    expect(uses.beginRemoval("after", { lastUsedMs: 10 })).toBeUndefined();
+    expect(uses.holdersOf("before", 10)).toEqual([]);
+  });
+
+  it("keeps what was used since it began though somebody began to remove it, and then did not", () => {
+    const { clock, uses } = withClock();
+    using _ = uses.lease(undefined, "pull");
+    clock.ms = 10;
+    uses.touch("a", place);
+    uses.beginRemoval("a")?.[Symbol.dispose]();
+    expect(uses.holdersOf("a", 10)).toEqual(["pull"]);
+  });
+
+  it("keeps nothing of what was used before it, by whomever", () => {
+    const { uses } = withClock();
+    const first = uses.lease(undefined, "pull");
+    uses.touch("a", place);
+    using _ = uses.lease(undefined, "push");
+    expect(uses.holdersOf("a", 0)).toEqual(["pull"]);
+    first[Symbol.dispose]();
+    expect(uses.holdersOf("a", 0)).toEqual([]);
+  });
+
   it("of several on one thing is enough", () => {
     const { uses } = withClock();
     using _one = uses.lease("a", "run");

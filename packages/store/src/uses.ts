@@ -42,15 +42,31 @@ export interface Uses {
   removed(key: string): Promise<void>;
 }
 
+/** A lease, and when it began. */
+interface Taken {
+  key: string | undefined;
+  holder: string;
+  /** By the count of what happened here. */
+  since: number;
+  /** By the clock. */
+  sinceMs: number;
+}
+
 export function createUses(now: () => number = Date.now): Uses {
-  const leases = new Map<symbol, { key: string | undefined; holder: string; sinceMs: number }>();
+  const leases = new Map<symbol, Taken>();
+  /** What was used while there were leases, by the same count as these: a clock that is set back changes nothing. */
   const lastUses = new Map<string, number>();
   const removals = new Map<string, { ended: Promise<void> }>();
+  let count = 0;
 
   const holdersOf = (key: string, lastUsedMs?: number) => {
-    const usedMs = lastUsedMs === undefined ? -1 : Math.max(lastUsedMs, lastUses.get(key) ?? 0);
-    const holders = [...leases.values()].filter((lease) => lease.key === key || usedMs >= lease.sinceMs);
-    return [...new Set(holders.map(({ holder }) => holder))];
+    const lastUse = lastUses.get(key) ?? 0;
+    const isNeededBy = (lease: Taken) => {
+      if (lease.key === key) return true;
+      // A time of change counts for what was used without a word of it, such as a file that is written to.
+      return lastUsedMs !== undefined && (lastUse > lease.since || lastUsedMs >= lease.sinceMs);
+    };
+    return [...new Set([...leases.values()].filter(isNeededBy).map(({ holder }) => holder))];
   };
 
   return {
@@ -65,12 +81,19 @@ export function createUses(now: () => number = Date.now): Uses {
         });
       }
       const id = Symbol(holder);
-      leases.set(id, { key, holder, sinceMs: now() });
-      return { holder, [Symbol.dispose]: () => void leases.delete(id) };
+      leases.set(id, { key, holder, since: ++count, sinceMs: now() });
+      return {
+        holder,
+        [Symbol.dispose]() {
+          leases.delete(id);
+          // No lease that comes later began before these uses.
+          if (leases.size === 0) lastUses.clear();
+        },
+      };
     },
     touch(key, path) {
       const time = now();
-      lastUses.set(key, time);
+      if (leases.size > 0) lastUses.set(key, ++count);
       // Only the order of collecting depends on it: nobody waits for it, and what is gone needs no time.
       utimes(path, time / 1000, time / 1000).catch(() => {});
     },
@@ -82,7 +105,6 @@ export function createUses(now: () => number = Date.now): Uses {
       return {
         [Symbol.dispose]() {
           removals.delete(key);
-          lastUses.delete(key);
           resolve();
         },
       };
