@@ -43,16 +43,40 @@ describe("blobs", () => {
     }));
 
   it("are removed by who has no more use for them, and stay with those who read them", () =>
-    withStore(async ({ blobs, lease }, root) => {
+    withStore(async ({ blobs }, root) => {
       const file = join(root, "tmp", "a");
       await writeFile(file, "content");
       await blobs.put(file, digest("4"));
       await using reader = await open(blobs.path(digest("4")));
-      using _ = lease(digest("4"), "pull");
       await blobs.remove(digest("4"));
       await blobs.remove(digest("4"));
       expect(await blobs.has(digest("4"))).toBe(false);
       expect(await reader.readFile("utf8")).toBe("content");
+    }));
+
+  it("that others have leased are not removed, unless they are damaged", () =>
+    withStore(async ({ blobs, leaseBlobs }, root) => {
+      const file = join(root, "tmp", "a");
+      await writeFile(file, "content");
+      await blobs.put(file, digest("4"));
+      const [one, other] = ["one pull", "another"].map((holder) => leaseBlobs([digest("4")], holder));
+      one?.[Symbol.dispose]();
+      await blobs.remove(digest("4"));
+      expect(await blobs.has(digest("4"))).toBe(true);
+      await blobs.remove(digest("4"), { force: true });
+      expect(await blobs.has(digest("4"))).toBe(false);
+      other?.[Symbol.dispose]();
+    }));
+
+  it("can be leased while they are removed, and are then gone", () =>
+    withStore(async ({ blobs, leaseBlobs }, root) => {
+      const file = join(root, "tmp", "a");
+      await writeFile(file, "content");
+      await blobs.put(file, digest("4"));
+      const removing = blobs.remove(digest("4"));
+      using _ = leaseBlobs([digest("4")], "pull");
+      expect(await blobs.has(digest("4"))).toBe(false);
+      await removing;
     }));
 
   it("that are put twice are the same blob", () =>

@@ -24,8 +24,13 @@ export interface BlobStore {
    * @param file on the store's file system; it is gone afterwards.
    */
   put(file: string, digest: Digest): Promise<void>;
-  /** Removes a blob that its holder has no more use for, leased or not; whoever has it open keeps it. */
-  remove(digest: Digest): Promise<void>;
+  /**
+   * Removes a blob that is of no more use; whoever has it open keeps it. One that somebody has leased stays, and is
+   * theirs to remove.
+   *
+   * @param options.force even if it is leased: it is damaged. Default: false.
+   */
+  remove(digest: Digest, options?: { force?: boolean }): Promise<void>;
   /** Where a blob is put together while it arrives. What an interrupted transfer left is there still. Counts as a use. */
   partial(digest: Digest): Promise<string>;
   /** Throws away what has arrived of a blob. */
@@ -57,10 +62,10 @@ export function createBlobs(layout: Layout, uses: Uses): BlobStore {
         throw SporeletError.from(error, { operation: "store the blob", subject: digest });
       }
     },
-    async remove(digest) {
+    async remove(digest, { force = false } = {}) {
       const place = path(digest);
-      using removal = uses.beginRemoval(digest, { force: true });
-      // Without a reservation the collector is at it.
+      using removal = uses.beginRemoval(digest, { force });
+      // Without a reservation somebody needs it, or the collector is at it.
       if (removal !== undefined) await rm(place, { force: true });
     },
     async partial(digest) {

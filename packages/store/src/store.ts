@@ -36,7 +36,7 @@ export interface Store extends Collector {
    * @throws SporeletError `unavailable` when it is being removed this moment.
    */
   lease(digest: Digest | undefined, holder: string): Lease;
-  /** As `lease`, for all blobs of a transfer. */
+  /** As `lease`, for all blobs of a transfer. Those that are being removed are gone, and can be fetched anew. */
   leaseBlobs(digests: Iterable<Digest>, holder: string): Disposable;
   /**
    * As `resolve`, with a lease: the snapshot is there, and stays until the lease is disposed of.
@@ -114,10 +114,10 @@ function createStore(layout: Layout): Store {
     const { digest, table } = await find(reference);
     return readSnapshot(layout, digest, namesOf(digest, table));
   };
-  const lease = (digest: Digest | undefined, holder: string) => {
+  const lease = (digest: Digest | undefined, holder: string, options: { replaceable?: boolean } = {}) => {
     if (digest === undefined) return uses.lease(undefined, holder);
     const places = [snapshotDirectory(layout, digest), store.blobs.path(digest)];
-    const taken = uses.lease(digest, holder);
+    const taken = uses.lease(digest, holder, options);
     for (const place of places) uses.touch(digest, place);
     return taken;
   };
@@ -135,10 +135,10 @@ function createStore(layout: Layout): Store {
     machines: createMachineDirectories(layout),
     blobs: createBlobs(layout, uses),
     publications,
-    lease,
+    lease: (digest, holder) => lease(digest, holder),
     leaseBlobs(digests, holder) {
       using leases = new DisposableStack();
-      for (const digest of digests) leases.use(lease(digest, holder));
+      for (const digest of digests) leases.use(lease(digest, holder, { replaceable: true }));
       return leases.move();
     },
     newSnapshot: () =>

@@ -92,4 +92,11 @@ describe("a removal", () => {
     using lease = uses.lease("a", "run");
     expect(lease.holder).toBe("run");
   });
+
+  it("that has begun is no hindrance to who can get the thing from elsewhere", () => {
+    const { uses } = withClock();
+    using _removal = uses.beginRemoval("a");
+    using _lease = uses.lease("a", "pull", { replaceable: true });
+    expect(uses.holdersOf("a")).toEqual(["pull"]);
+  });
 });

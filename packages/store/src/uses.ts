@@ -16,9 +16,10 @@ export interface Uses {
    * Keeps a thing from being removed, whether it is there already or not. Without a key: everything that is
    * used from now on, for work that does not know beforehand what it will need.
    *
-   * @throws SporeletError `unavailable` when the thing is being removed this moment.
+   * @param options.replaceable whoever takes it waits for `removed` and can get it from elsewhere. Default: false.
+   * @throws SporeletError `unavailable` when the thing is being removed this moment, and is not replaceable.
    */
-  lease(key: string | undefined, holder: string): Lease;
+  lease(key: string | undefined, holder: string, options?: { replaceable?: boolean }): Lease;
   /** Notes that a thing is used now, here and as the file's time of change. A file that is gone is fine. */
   touch(key: string, path: string): void;
   /**
@@ -70,8 +71,8 @@ export function createUses(now: () => number = Date.now): Uses {
   };
 
   return {
-    lease(key, holder) {
-      if (key !== undefined && removals.has(key)) {
+    lease(key, holder, { replaceable = false } = {}) {
+      if (key !== undefined && removals.has(key) && !replaceable) {
         throw new SporeletError({
           code: "unavailable",
           operation: "use",

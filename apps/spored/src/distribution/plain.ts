@@ -45,10 +45,9 @@ export async function fetchPlain(
     }),
   );
   await requireRoom(node, name, layers, config, false);
-  using _lease = node.store.leaseBlobs(
-    layers.map(({ digest }) => digest),
-    `pull of ${name}`,
-  );
+  const digests = layers.map(({ digest }) => digest);
+  using leases = new DisposableStack();
+  leases.use(node.store.leaseBlobs(digests, `pull of ${name}`));
   await using draft = await node.store.newSnapshot();
   await together(
     layers.map(async (layer) => {
@@ -59,8 +58,10 @@ export async function fetchPlain(
     }),
   );
   const snapshot = await draft.adopt(configBytes, undefined, { signal });
-  // Whole files are worth nothing as blobs: what is published later is compressed.
-  await together(layers.map(({ digest }) => node.store.blobs.remove(digest)));
+  // Whole files are worth nothing as blobs: what is published later is compressed. Those that another pull has
+  // leased are removed by that.
+  leases.dispose();
+  await together(digests.map((digest) => node.store.blobs.remove(digest)));
   return snapshot;
 }
 

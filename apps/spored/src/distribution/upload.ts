@@ -109,7 +109,7 @@ async function uploadLayer(node: Node, layer: PublishedLayer, upload: Upload): P
   } catch (error) {
     if (!(error instanceof SporeletError) || error.code !== "corrupt") throw error;
     if ((await digestOf(file, signal)) === digest) throw error; // It is the registry that is wrong.
-    await node.store.blobs.remove(digest);
+    await node.store.blobs.remove(digest, { force: true });
     throw new BlobsLostError(`blob ${digest} was damaged in the store`);
   }
   report.state("done", sizeBytes);
