@@ -1,3 +1,4 @@
+import { setTimeout as delay } from "node:timers/promises";
 import { SporeletError } from "@sporelet/errors";
 import { artifactLimits } from "../artifact/limits.ts";
 import { artifactTypeOf } from "../artifact/snapshot.ts";
@@ -46,15 +47,47 @@ export async function pushWithSubject(
     artifactType: artifactTypeOf(manifest),
     ...(annotations === undefined ? {} : { annotations }),
   };
-  const others = (await readFallback(repository, subject, signal)) ?? [];
-  if (others.some(({ digest }) => digest === entry.digest)) return descriptor;
-  const index = canonicalJson({
-    schemaVersion: 2,
-    mediaType: mediaTypes.index,
-    manifests: [...others, entry],
-  });
-  await pushManifest(repository, index, mediaTypes.index, fallbackTag(subject), signal);
+  await noteInFallback(repository, subject, entry, signal);
   return descriptor;
+}
+
+/** So often others may write the list at the same time. */
+const mostRounds = 5;
+/** Before it is written again: anything up to this, twice as much each time, so that two do not keep step. */
+const firstDelayMs = 100;
+
+/**
+ * Adds an entry to the list of a subject's referrers. Registries offer no way to change a tag only if nobody else
+ * has, so the list is read again after it was written, and written again where the entry is missing: somebody who had
+ * read it before wrote it after us. What is lost even so is one whose writer had looked before that happened.
+ */
+async function noteInFallback(
+  repository: RepositoryContext,
+  subject: Digest,
+  entry: Descriptor,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const tag = fallbackTag(subject);
+  for (let round = 0; ; round++) {
+    const others = (await readFallback(repository, subject, signal)) ?? [];
+    if (others.some(({ digest }) => digest === entry.digest)) return;
+    if (round === mostRounds) break;
+    const delayMs = round === 0 ? 0 : Math.random() * firstDelayMs * 2 ** (round - 1);
+    await delay(delayMs, undefined, { signal }).catch(() => signal?.throwIfAborted());
+    const index = canonicalJson({
+      schemaVersion: 2,
+      mediaType: mediaTypes.index,
+      manifests: [...others, entry],
+    });
+    await pushManifest(repository, index, mediaTypes.index, tag, signal);
+  }
+  throw new SporeletError({
+    code: "unavailable",
+    operation: "note the referrer in",
+    subject: `${repository.name}:${tag}`,
+    reason: `others wrote the same list each of the ${mostRounds} times that it was written`,
+    hint: "try again",
+  });
 }
 
 /** A registry that keeps track of referrers says so in its answer. */

@@ -11,6 +11,7 @@ export async function handleManifest(
   repository: string,
   tagOrDigest: string,
   { incoming, read }: Exchange,
+  notesSubjects: boolean,
 ): Promise<Reply> {
   if (incoming.method === "PUT") {
     const bytes = await read();
@@ -22,7 +23,7 @@ export async function handleManifest(
     state.manifests.set(manifestKey(repository, tagOrDigest), { mediaType, bytes });
     const location = `/v2/${repository}/manifests/${digest}`;
     const subject = parsed(bytes)?.subject?.digest;
-    const noted = subject === undefined ? {} : { "oci-subject": subject };
+    const noted = subject === undefined || !notesSubjects ? {} : { "oci-subject": subject };
     return { status: 201, headers: { location, "docker-content-digest": digest, ...noted } };
   }
   const manifest = state.manifests.get(manifestKey(repository, tagOrDigest));

@@ -32,6 +32,8 @@ export interface TestRegistryOptions {
   chunks?: ChunkQuirk;
   /** Whether blobs can be mounted. Default: true. */
   mounts?: boolean;
+  /** Whether it keeps track of what refers to what. Default: true. */
+  referrers?: boolean;
 }
 
 /** A registry in this process, with whatever is to go wrong in it. */
@@ -118,8 +120,10 @@ export async function startTestRegistry(options: TestRegistryOptions = {}): Prom
     if (pathname === "/v2/") return { status: 200 };
     if (repository === undefined)
       return errorReply(404, "NAME_UNKNOWN", "repository name not known to registry");
-    if (kind === "manifests") return handleManifest(state, repository, rest, exchange);
-    if (kind === "referrers") return referrers(state, repository, rest);
+    const { referrers: noted = true } = options;
+    if (kind === "manifests") return handleManifest(state, repository, rest, exchange, noted);
+    if (kind === "referrers")
+      return noted ? referrers(state, repository, rest) : errorReply(404, "UNSUPPORTED", "unknown endpoint");
     if (kind === "blobs") return redirected(exchange, rest) ?? getBlob(state, repository, rest, exchange);
     const uploads = {
       locationBase: options.relativeLocations ? "" : `${scheme}://${address}`,
