@@ -7,6 +7,7 @@ export {
   startDockerRegistry,
   whyNoDockerRegistry,
 } from "./docker-registry.ts";
+export { imageValidator } from "./image-schemas.ts";
 export { type LimitedAddress, limitRate } from "./limit-rate.ts";
 export type { TestAuth } from "./registry/auth.ts";
 export type { Fault, RecordedRequest } from "./registry/faults.ts";
