@@ -168,9 +168,7 @@ func (k *Keeper) firstContact(conn net.Conn) (rehearsal bool, failure error) {
 		k.Guest.Rehearsed()
 		return true, nil
 	}
-	if err := k.Guest.Answered(); err != nil {
-		k.Journal.Printf("programs that wait for the next generation are not told: %v", err)
-	}
+	k.Guest.Answered()
 	if k.Answered != nil {
 		k.Answered()
 	}

@@ -76,13 +76,9 @@ func (g *Guest) prepare() error {
 	return g.Kernel.Prepare()
 }
 
-// Answered is called when a host was answered: those that wait for the next generation are told, and what a clone
-// needed is closed, because a guest that runs may replace its files.
-func (g *Guest) Answered() error {
-	err := g.tellGeneration()
-	g.release()
-	return err
-}
+// Answered is called when a host was answered: what a clone needed is closed, because a guest that runs may replace
+// its files.
+func (g *Guest) Answered() { g.release() }
 
 func (g *Guest) release() {
 	if g.prepared != nil {

@@ -45,9 +45,9 @@ func (g *Guest) setGeneration(id string) error {
 	return g.writeInPlace(GenerationFile, []byte(id+"\n"), 0o444)
 }
 
-// tellGeneration wakes those that wait for the next generation, once the identifier is written. A clone does that
-// when its host was answered, because it takes as long as all the rest of the identity; whoever must not be late
-// looks at the identifier.
+// tellGeneration wakes those that wait for the next generation, once the identifier is written and before programs go
+// on: who waits is told in every clone that becomes ready. Whoever must not be late by a single instruction looks at the
+// identifier.
 func (g *Guest) tellGeneration() error {
 	if !g.untold {
 		return nil

@@ -130,6 +130,10 @@ func (g *Guest) Apply(hello *agentv1.Hello, reply *agentv1.HelloReply, environme
 	if rehearsal {
 		return nil
 	}
+	// They wake up when programs go on, not before.
+	if err := g.tellGeneration(); err != nil {
+		return failed("identity", fmt.Errorf("programs that wait for the next generation: %w", err))
+	}
 	if failure := g.thaw(lap, reply); failure != nil {
 		return failure
 	}

@@ -125,7 +125,7 @@ func TestAPreparedGuestWritesTheSameAsOneThatIsNot(t *testing.T) {
 		if failure := apply(guest, second); failure != nil {
 			t.Fatal(failure)
 		}
-		_ = guest.Answered()
+		guest.Answered()
 		for file, want := range map[string]string{
 			"/etc/hostname": "clone\n", "/etc/machine-id": second.MachineId + "\n", GenerationFile: "another\n",
 			"/etc/hosts": "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n127.0.1.1 clone\n",
@@ -144,9 +144,7 @@ func TestWhoWaitsForTheNextGenerationIsToldAndFindsIt(t *testing.T) {
 		if failure := apply(guest, resumeHello()); failure != nil {
 			t.Fatal(failure)
 		}
-		if err := guest.Answered(); err != nil {
-			t.Fatal(err)
-		}
+		guest.Answered()
 		id, err := os.Open(root + GenerationFile)
 		if err != nil {
 			t.Fatal(err)
@@ -174,9 +172,7 @@ func TestWhoWaitsForTheNextGenerationIsToldAndFindsIt(t *testing.T) {
 		if failure := apply(guest, second); failure != nil {
 			t.Fatal(failure)
 		}
-		if err := guest.Answered(); err != nil {
-			t.Fatal(err)
-		}
+		// Before the host is answered.
 		if _, err := waiting.Read(make([]byte, 1)); err != io.EOF {
 			t.Fatalf("the generation goes on: %v", err)
 		}
@@ -184,6 +180,7 @@ func TestWhoWaitsForTheNextGenerationIsToldAndFindsIt(t *testing.T) {
 		if got, _ := io.ReadAll(id); string(got) != "GENERATION\n" {
 			t.Fatalf("frozen %v: it is %q", freeze, got)
 		}
+		guest.Answered()
 		next, err := os.Open(root + NextGenerationFile)
 		if err != nil {
 			t.Fatal(err)
@@ -194,6 +191,50 @@ func TestWhoWaitsForTheNextGenerationIsToldAndFindsIt(t *testing.T) {
 			t.Fatalf("the next generation ends at once: %v", err)
 		}
 	}
+}
+
+func TestAGuestThatCannotTellOfItsGenerationDoesNotBecomeReady(t *testing.T) {
+	root := t.TempDir()
+	// What waits there cannot be replaced.
+	if err := os.MkdirAll(root+NextGenerationFile+"/full", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	programs := &stopped{}
+	failure := apply(&Guest{Root: root, Kernel: &recorder{}, Programs: programs}, resumeHello())
+	if failure == nil || failure.Code != "identity" || programs.thawed {
+		t.Fatalf("it is told as %v, and programs went on: %v", failure, programs.thawed)
+	}
+}
+
+func TestARehearsalTellsNobody(t *testing.T) {
+	root := t.TempDir()
+	guest := &Guest{Root: root, Kernel: &recorder{}}
+	if failure := apply(guest, resumeHello()); failure != nil {
+		t.Fatal(failure)
+	}
+	waiting, err := os.Open(root + NextGenerationFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer waiting.Close()
+	rehearsal := resumeHello()
+	rehearsal.Kind, rehearsal.GenerationId = agentv1.HelloKind_HELLO_KIND_REHEARSAL, "another"
+	if failure := apply(guest, rehearsal); failure != nil {
+		t.Fatal(failure)
+	}
+	_ = waiting.SetReadDeadline(time.Now())
+	if _, err := waiting.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("the generation ends: %v", err)
+	}
+}
+
+// stopped are programs that stand still.
+type stopped struct{ thawed bool }
+
+func (s *stopped) Freeze() error { return nil }
+func (s *stopped) Thaw() error {
+	s.thawed = true
+	return nil
 }
 
 func TestHostsKeepsWhatItHadAndNamesTheHostOnce(t *testing.T) {
