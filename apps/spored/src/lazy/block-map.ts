@@ -9,10 +9,13 @@ export interface BlockMap {
   nextAbsent(from: number, limit: number): { from: number; to: number } | undefined;
 }
 
-/** A bit for each page: 32 KiB for each GiB of disk. */
+/**
+ * A bit for each page: 32 KiB for each GiB of disk. Pages are below 2^32, those of a disk of 16 TiB: shifts are
+ * without a sign, for which they would be negative from 8 TiB on.
+ */
 export function createBlockMap(pages: number): BlockMap {
   const bits = new Uint8Array(Math.ceil(pages / 8));
-  const has = (page: number) => ((bits[page >> 3] ?? 0) & (1 << (page & 7))) !== 0;
+  const has = (page: number) => ((bits[page >>> 3] ?? 0) & (1 << (page & 7))) !== 0;
   return {
     pages,
     has,
@@ -23,17 +26,17 @@ export function createBlockMap(pages: number): BlockMap {
     add(from, to) {
       for (let page = from; page < to; ) {
         if ((page & 7) === 0 && to - page >= 8) {
-          bits[page >> 3] = 0xff;
+          bits[page >>> 3] = 0xff;
           page += 8;
         } else {
-          bits[page >> 3] = (bits[page >> 3] ?? 0) | (1 << (page & 7));
+          bits[page >>> 3] = (bits[page >>> 3] ?? 0) | (1 << (page & 7));
           page += 1;
         }
       }
     },
     nextAbsent(from, limit) {
       let start = from;
-      while (start < pages && has(start)) start += (start & 7) === 0 && bits[start >> 3] === 0xff ? 8 : 1;
+      while (start < pages && has(start)) start += (start & 7) === 0 && bits[start >>> 3] === 0xff ? 8 : 1;
       if (start >= pages) return undefined;
       let to = start + 1;
       while (to < pages && to - start < limit && !has(to)) to += 1;

@@ -133,6 +133,18 @@ describe("a machine's disk over a base that is being fetched", () => {
 });
 
 describe("a block map", () => {
+  it("knows the pages of a disk of 16 TiB, to its last one", () => {
+    const map = createBlockMap(2 ** 32);
+    for (const page of [2 ** 31, 2 ** 32 - 16]) {
+      map.add(page, page + 11);
+      expect([page - 1, page, page + 10, page + 11].map(map.has)).toEqual([false, true, true, false]);
+      expect(map.hasAll(page, page + 11)).toBe(true);
+      expect(map.nextAbsent(page, 2)).toEqual({ from: page + 11, to: page + 13 });
+    }
+    // Nothing was taken for another page.
+    expect([0, 1, 10].map(map.has)).toEqual([false, false, false]);
+  });
+
   it("knows what was added, and finds what was not", () => {
     const ranges = fc.array(fc.tuple(fc.nat(199), fc.integer({ min: 1, max: 40 })), { maxLength: 12 });
     fc.assert(
