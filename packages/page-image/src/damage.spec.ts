@@ -279,7 +279,7 @@ describe("an index", () => {
 
   it.each(cases)("is refused with %s, and says so", (_, record, reason) => {
     const tail = tailOf(record);
-    expect(() => parseIndex(tail, refOf(tail, 20), "the blob")).toThrow(
+    expect(() => parseIndex(tail, refOf(tail, 20), { subject: "the blob" })).toThrow(
       expect.objectContaining({
         code: "corrupt",
         subject: "the blob",

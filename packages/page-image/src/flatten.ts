@@ -1,6 +1,6 @@
-import { SporeletError } from "@sporelet/errors";
 import { pageBytes } from "@sporelet/host";
 import type { BlobIndex } from "./blob-index.ts";
+import { chainTooLarge, runsIn } from "./chain.ts";
 import { limits, pagesIn } from "./format.ts";
 import { orderByPage } from "./page-order.ts";
 import { subtractRuns, uniteRuns } from "./runs.ts";
@@ -72,15 +72,9 @@ export function flatten(indexes: readonly BlobIndex[]): FlatImage {
 }
 
 function rejectTooManyRuns(indexes: readonly BlobIndex[]): void {
-  const runsOf = ({ frames, zeroRuns }: BlobIndex) =>
-    frames.reduce((sum, { runs }) => sum + runs.length, zeroRuns.length);
-  const runCount = indexes.reduce((sum, index) => sum + runsOf(index), 0);
+  const runCount = indexes.reduce((sum, index) => sum + runsIn(index), 0);
   if (runCount <= limits.chainRuns) return;
-  throw new SporeletError({
-    code: "resource_exhausted",
-    operation: "lay a chain of page images over one another",
-    reason: `its ${indexes.length} blobs have ${runCount} runs of pages, and ${limits.chainRuns} are the most`,
-  });
+  throw chainTooLarge("runs", { operation: "lay a chain of page images over one another" });
 }
 
 /** All runs of a blob, by page, and where they are: in which frame, at which byte of it. */

@@ -13,6 +13,8 @@ export const limits = {
   runs: 2 ** 21,
   /** Of both kinds, in all blobs of a chain: what laying them over one another has to hold. */
   chainRuns: 2 ** 22,
+  /** In all blobs of a chain: an image of 512 GiB in frames of the usual size. */
+  chainFrames: 2 ** 20,
   /** Decompressed. */
   frameBytes: 4 * 2 ** 20,
 } as const;

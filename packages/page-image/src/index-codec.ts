@@ -1,5 +1,6 @@
 import { pageBytes } from "@sporelet/host";
 import type { BlobFrame, BlobIndex } from "./blob-index.ts";
+import type { ChainBudget } from "./chain.ts";
 import { frameBound, limits, pagesIn } from "./format.ts";
 import type { Digest, PageRun } from "./types.ts";
 import { VarintReader, VarintWriter } from "./varint.ts";
@@ -35,17 +36,25 @@ export function encodeIndexRecord(index: BlobIndex): Buffer {
   return writer.finish();
 }
 
+/** Makes errors about an index. */
+export interface IndexErrors {
+  fail(reason: string): Error;
+  tooLarge(what: keyof ChainBudget): Error;
+}
+
 /**
  * Reads a record, and holds it to the format: sizes within limits, frames within the blob, runs within the image,
  * no page twice.
  *
  * @param framesBytes size of all frames together: what lies before the index.
- * @param fail makes the error to throw.
+ * @param budget what its chain leaves for it; it is not changed.
+ * @param errors makes the error to throw: for a record that is damaged, and for one that is too much for its chain.
  */
 export function parseIndexRecord(
   record: Buffer,
   framesBytes: number,
-  fail: (reason: string) => Error,
+  budget: Readonly<ChainBudget>,
+  { fail, tooLarge }: IndexErrors,
 ): BlobIndex {
   const reader = new VarintReader(record, fail);
   const imageBytes = reader.number("the size of the image", limits.imageBytes);
@@ -53,12 +62,19 @@ export function parseIndexRecord(
   const frameCount = reader.number("the number of frames", limits.frames);
   if (frameCount * (digestBytes + 4) > reader.remaining)
     throw fail(`it has no room for ${frameCount} frames`);
+  if (frameCount > budget.frames) throw tooLarge("frames");
   const hotFrames = reader.number("the number of hot frames", frameCount);
   const sizes = Array.from({ length: frameCount }, (_, n) =>
     reader.number(`the size of frame ${n}`, frameBound(limits.frameBytes)),
   );
-  const runs = parseFrameRuns(reader, frameCount, imagePages, fail);
-  const zeroRuns = parseZeroRuns(reader, imagePages, fail);
+  let left = budget.runs;
+  /** Before room is made for them. */
+  const take = (runCount: number) => {
+    left -= runCount;
+    if (left < 0) throw tooLarge("runs");
+  };
+  const runs = parseFrameRuns(reader, { frameCount, imagePages, take, fail });
+  const zeroRuns = parseZeroRuns(reader, { imagePages, take, fail });
   let offset = 0;
   let dataBytes = 0;
   const frames = sizes.map((sizeBytes, n): BlobFrame => {
@@ -82,11 +98,15 @@ export function parseIndexRecord(
   return { imageBytes, frames, hotFrames, zeroRuns, dataBytes, zeroBytes };
 }
 
+interface RunLimits {
+  imagePages: number;
+  take(runCount: number): void;
+  fail(reason: string): Error;
+}
+
 function parseFrameRuns(
   reader: VarintReader,
-  frameCount: number,
-  imagePages: number,
-  fail: (reason: string) => Error,
+  { frameCount, imagePages, take, fail }: RunLimits & { frameCount: number },
 ): PageRun[][] {
   let room = limits.runs;
   let end = 0;
@@ -95,6 +115,7 @@ function parseFrameRuns(
     const runCount = reader.number(`the number of runs of ${where}`, limits.frameBytes / pageBytes);
     room -= runCount;
     if (room < 0) throw fail(`it has more than ${limits.runs} runs`);
+    take(runCount);
     if (runCount === 0) throw fail(`${where} has no pages`);
     const runs: PageRun[] = [];
     let pages = 0;
@@ -115,10 +136,11 @@ function parseFrameRuns(
   });
 }
 
-function parseZeroRuns(reader: VarintReader, imagePages: number, fail: (reason: string) => Error): PageRun[] {
+function parseZeroRuns(reader: VarintReader, { imagePages, take, fail }: RunLimits): PageRun[] {
   const runCount = reader.number("the number of zero runs", limits.runs);
   // Two bytes are the least that a run takes.
   if (runCount * 2 > reader.remaining) throw fail(`it has no room for ${runCount} zero runs`);
+  take(runCount);
   let end = -1;
   return Array.from({ length: runCount }, () => {
     const page = end + 1 + reader.number("a zero page", imagePages);

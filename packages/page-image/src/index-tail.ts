@@ -3,6 +3,7 @@ import { open } from "node:fs/promises";
 import { constants, zstdCompressSync, zstdDecompressSync } from "node:zlib";
 import { SporeletError } from "@sporelet/errors";
 import type { BlobIndex, IndexRef } from "./blob-index.ts";
+import { type ChainBudget, chainBudget, chainTooLarge, takeFrom } from "./chain.ts";
 import {
   encodeFooter,
   type Footer,
@@ -60,12 +61,18 @@ export function encodeTail(index: BlobIndex): { tail: Buffer; ref: IndexRef } {
  * Reads a blob's tail, which was fetched by a range read.
  *
  * @param bytes `ref.sizeBytes` bytes of the blob from `ref.offset` on, to its end.
- * @param subject names the blob in errors.
+ * @param options.subject names the blob in errors.
+ * @param options.budget of the chain that it is read for, which it takes its part from. Default: one of its own.
  * @throws SporeletError `corrupt` that says what is wrong: other bytes than `ref.digest` names, sizes outside of
  *   the format's limits, frames outside of the blob, pages outside of the image or twice. `incompatible` for a
- *   version of the format that is not known. Nothing is allocated by sizes that were not checked.
+ *   version of the format that is not known. `resource_exhausted` when the chain leaves no room for it. Nothing is
+ *   allocated by sizes that were not checked.
  */
-export function parseIndex(bytes: Buffer, ref: IndexRef, subject?: string): BlobIndex {
+export function parseIndex(
+  bytes: Buffer,
+  ref: IndexRef,
+  { subject, budget = chainBudget() }: { subject?: string; budget?: ChainBudget } = {},
+): BlobIndex {
   const fail = corrupt(subject);
   if (ref.sizeBytes > largestIndexBytes) throw fail(`${ref.sizeBytes} bytes are absurd for it`);
   if (bytes.length !== ref.sizeBytes) {
@@ -80,7 +87,11 @@ export function parseIndex(bytes: Buffer, ref: IndexRef, subject?: string): Blob
   if (footer.indexBytes !== indexBytes || !isSkippable(bytes, 0, indexBytes)) {
     throw fail("its footer does not belong to what is before it");
   }
-  return parseIndexRecord(decompress(bytes, footer, fail), ref.offset, fail);
+  const tooLarge = (what: keyof ChainBudget) => chainTooLarge(what, { operation, subject });
+  const record = decompress(bytes, footer, fail);
+  const index = parseIndexRecord(record, ref.offset, budget, { fail, tooLarge });
+  takeFrom(budget, index);
+  return index;
 }
 
 function decompress(tail: Buffer, footer: Footer, fail: (reason: string) => SporeletError): Buffer {
@@ -102,11 +113,28 @@ function decompress(tail: Buffer, footer: Footer, fail: (reason: string) => Spor
 }
 
 /**
+ * Reads the indexes of the blobs of a chain, base first. One after the other: all of them together are held to what
+ * laying them over one another can bear, before room is made for any.
+ *
+ * @throws SporeletError like `readIndex`.
+ */
+export async function readChain(blobPaths: readonly string[]): Promise<{ path: string; index: BlobIndex }[]> {
+  const budget = chainBudget();
+  const blobs: { path: string; index: BlobIndex }[] = [];
+  for (const path of blobPaths) blobs.push({ path, index: (await readIndex(path, budget)).index });
+  return blobs;
+}
+
+/**
  * Reads the index of a blob in a file.
  *
+ * @param budget as for `parseIndex`.
  * @throws SporeletError like `parseIndex`; `not_found`.
  */
-export async function readIndex(blobPath: string): Promise<{ ref: IndexRef; index: BlobIndex }> {
+export async function readIndex(
+  blobPath: string,
+  budget?: ChainBudget,
+): Promise<{ ref: IndexRef; index: BlobIndex }> {
   try {
     await using handle = await open(blobPath, "r");
     const fail = corrupt(blobPath);
@@ -122,7 +150,7 @@ export async function readIndex(blobPath: string): Promise<{ ref: IndexRef; inde
     if (sizeBytes > size) throw fail("it is shorter than its index");
     const tail = await read(sizeBytes);
     const ref = { digest: digestOfBytes(tail), offset: size - sizeBytes, sizeBytes };
-    return { ref, index: parseIndex(tail, ref, blobPath) };
+    return { ref, index: parseIndex(tail, ref, { subject: blobPath, ...(budget && { budget }) }) };
   } catch (error) {
     throw SporeletError.from(error, { operation, subject: blobPath });
   }

@@ -6,7 +6,7 @@ import { createZstdDecompress } from "node:zlib";
 import { SporeletError } from "@sporelet/errors";
 import { cloneFile } from "@sporelet/host";
 import type { Repository, SnapshotManifest, WholeFileLayer } from "@sporelet/oci";
-import { materialize, readIndex } from "@sporelet/page-image";
+import { materialize, readChain } from "@sporelet/page-image";
 import {
   type ImageFile,
   imageFiles,
@@ -130,12 +130,7 @@ async function unpackImage(
 ): Promise<void> {
   const baseFile = base?.snapshot.files[file];
   const steps = baseFile === undefined ? chain : layersBeyond(base, chain);
-  const blobs = await Promise.all(
-    steps.map(async ({ digest }) => {
-      const blob = node.store.blobs.path(digest);
-      return { path: blob, index: (await readIndex(blob)).index };
-    }),
-  );
+  const blobs = await readChain(steps.map(({ digest }) => node.store.blobs.path(digest)));
   // Before anything is written: blobs of little can claim to be much.
   for (const { index } of blobs.slice(-1)) requireSize(name, file, index.imageBytes, sizeBytes);
   if (baseFile !== undefined) await cloneFile(baseFile, target, { signal });

@@ -6,27 +6,35 @@ import { pipeline } from "node:stream/promises";
 import { createZstdDecompress } from "node:zlib";
 import { SporeletError } from "@sporelet/errors";
 import type { PageImageLayer, Repository, WholeFileLayer } from "@sporelet/oci";
-import { type BlobIndex, parseIndex } from "@sporelet/page-image";
+import { type BlobIndex, chainBudget, parseIndex } from "@sporelet/page-image";
+import { allOrStop } from "../together.ts";
 import { withAttempts } from "./attempts.ts";
 
-/** Fetches the page index of a blob, which is its tail. */
-export function fetchIndex(
-  repository: Repository,
-  layer: PageImageLayer,
+/**
+ * Fetches the page indexes of a chain, which are the tails of its blobs. They come side by side, and what all of them
+ * make is bounded: no index is read whose part the others have left no room for.
+ *
+ * @throws SporeletError `corrupt`, `incompatible`, `resource_exhausted`; what the registry's client throws
+ */
+export async function fetchIndexes(
+  repository: Pick<Repository, "name" | "streamBlob">,
+  chain: readonly PageImageLayer[],
   signal: AbortSignal,
-): Promise<BlobIndex> {
-  return withAttempts(signal, () => tryIndex(repository, layer, signal));
-}
-
-async function tryIndex(
-  repository: Repository,
-  { descriptor, index }: PageImageLayer,
-  signal: AbortSignal,
-): Promise<BlobIndex> {
-  const chunks: Buffer[] = [];
-  const range = { offset: index.offset, length: index.sizeBytes, signal };
-  for await (const chunk of repository.streamBlob(descriptor, range)) chunks.push(chunk);
-  return parseIndex(Buffer.concat(chunks), index, `${descriptor.digest} of ${repository.name}`);
+): Promise<BlobIndex[]> {
+  const budget = chainBudget();
+  const fetch = async ({ descriptor, index }: PageImageLayer, until: AbortSignal) => {
+    const chunks: Buffer[] = [];
+    const range = { offset: index.offset, length: index.sizeBytes, signal: until };
+    for await (const chunk of repository.streamBlob(descriptor, range)) chunks.push(chunk);
+    const subject = `${descriptor.digest} of ${repository.name}`;
+    return parseIndex(Buffer.concat(chunks), index, { subject, budget });
+  };
+  const found: BlobIndex[] = [];
+  const tasks = chain.map((layer, n) => async (until: AbortSignal) => {
+    found[n] = await withAttempts(until, () => fetch(layer, until));
+  });
+  await allOrStop(tasks, signal);
+  return found;
 }
 
 /**

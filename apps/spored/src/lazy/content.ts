@@ -2,7 +2,7 @@ import path from "node:path";
 import { type FuseAccess, pageBytes } from "@sporelet/host";
 import type { Repository } from "@sporelet/oci";
 import { type BlobIndex, flatten, openFrame, type WorkingSet } from "@sporelet/page-image";
-import { fetchIndex } from "./blobs.ts";
+import { fetchIndexes } from "./blobs.ts";
 import { createFetcher, type Fetcher } from "./fetcher.ts";
 import { createFillingImage, type FillingImage } from "./image.ts";
 import { createPlanner, type Piece } from "./planner.ts";
@@ -55,7 +55,7 @@ export async function openContent(options: ContentOptions): Promise<LazyContent>
   const chains = { memory: layers.memory, disk: layers.disk };
   const descriptors = [...layers.memory, ...layers.disk].map(({ descriptor }) => descriptor);
   const open = async (name: "memory" | "disk") => {
-    const indexes = await Promise.all(chains[name].map((layer) => fetchIndex(repository, layer, signal)));
+    const indexes = await fetchIndexes(repository, chains[name], signal);
     const flat = flatten(indexes);
     const image = undo.use(await createFillingImage(path.join(directory, name), flat));
     return { name, indexes, flat, image };
