@@ -10,4 +10,11 @@ export { largestIndexBytes, parseIndex, readChain, readIndex } from "./index-tai
 export { type MaterializeOptions, materialize, writeFrame } from "./materialize.ts";
 export { countPages, intersectRuns, normalizeRuns, subtractRuns, uniteRuns } from "./runs.ts";
 export type { Digest, PageRun } from "./types.ts";
-export { encodeWorkingSet, parseWorkingSet, type TouchedRun, type WorkingSet } from "./working-set.ts";
+export {
+  encodeWorkingSet,
+  largestWorkingSetBytes,
+  parseWorkingSet,
+  readWorkingSet,
+  type TouchedRun,
+  type WorkingSet,
+} from "./working-set.ts";

@@ -1,6 +1,9 @@
+import { truncate, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { temporaryDirectory } from "@sporelet/host/testing";
 import fc from "fast-check";
 import { expect, it } from "vitest";
-import { encodeWorkingSet, parseWorkingSet, type TouchedRun } from "./working-set.ts";
+import { encodeWorkingSet, parseWorkingSet, readWorkingSet, type TouchedRun } from "./working-set.ts";
 
 const touches = fc.array(
   fc.record({
@@ -27,6 +30,15 @@ it("keeps the order of first touches, and names each page once", () => {
       expect(parsed.reduce((sum, { count }) => sum + count, 0)).toBe(pagesOf(runs).length);
     }),
   );
+});
+
+it("is not read from a file of gigabytes", async () => {
+  await using directory = await temporaryDirectory();
+  const file = join(directory.path, "workingset");
+  await writeFile(file, encodeWorkingSet([{ image: "memory", page: 7, count: 2 }]));
+  expect(await readWorkingSet(file)).toEqual([{ image: "memory", page: 7, count: 2 }]);
+  await truncate(file, 3 * 2 ** 30);
+  await expect(readWorkingSet(file)).rejects.toMatchObject({ code: "corrupt", subject: file });
 });
 
 it("is the same after a second encoding", () => {

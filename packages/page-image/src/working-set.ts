@@ -1,3 +1,4 @@
+import { open } from "node:fs/promises";
 import { SporeletError } from "@sporelet/errors";
 import type { PageRun } from "./types.ts";
 import { VarintReader, VarintWriter } from "./varint.ts";
@@ -21,6 +22,12 @@ const limits = {
   /** In all runs together: 16 GiB. */
   pages: 2 ** 22,
 } as const;
+
+/**
+ * The largest size of a file. The most runs that there may be are of one page each, and take seven bytes at the most:
+ * this is twice as much.
+ */
+export const largestWorkingSetBytes = 64 * 2 ** 20;
 
 /**
  * Encodes a working set (docs/formats/working-set.md). Runs that follow on one another become one, and a page
@@ -50,6 +57,7 @@ export function encodeWorkingSet(set: WorkingSet): Buffer {
 export function parseWorkingSet(bytes: Buffer, subject = "the working set"): WorkingSet {
   const context = { operation: "read", subject };
   const fail = (reason: string) => new SporeletError({ ...context, code: "corrupt", reason });
+  if (bytes.length > largestWorkingSetBytes) throw fail(`${bytes.length} bytes are absurd for it`);
   if (!bytes.subarray(0, magic.length - 1).equals(magic.subarray(0, -1)))
     throw fail("it does not begin like one");
   if (bytes[magic.length - 1] !== magic.at(-1)) {
@@ -76,6 +84,25 @@ export function parseWorkingSet(bytes: Buffer, subject = "the working set"): Wor
   }
   if (reader.remaining > 0) throw fail("there is something behind its end");
   return runs;
+}
+
+/**
+ * Reads a working set from a file, which may be anybody's: one that is too large is not read at all.
+ *
+ * @throws SporeletError like `parseWorkingSet`; `not_found`.
+ */
+export async function readWorkingSet(path: string): Promise<WorkingSet> {
+  try {
+    await using handle = await open(path, "r");
+    const { size } = await handle.stat();
+    if (size > largestWorkingSetBytes) {
+      const reason = `${size} bytes are absurd for it`;
+      throw new SporeletError({ code: "corrupt", operation: "read", subject: path, reason });
+    }
+    return parseWorkingSet(await handle.readFile(), path);
+  } catch (error) {
+    throw SporeletError.from(error, { operation: "read", subject: path });
+  }
 }
 
 /** Leaves out pages that were named before, and merges runs that go on where the last one ended. */

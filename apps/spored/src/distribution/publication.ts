@@ -1,12 +1,12 @@
 import { createHash } from "node:crypto";
 import { createReadStream, createWriteStream } from "node:fs";
-import { readFile, stat } from "node:fs/promises";
+import { stat } from "node:fs/promises";
 import path from "node:path";
 import { Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { constants, createZstdCompress } from "node:zlib";
 import { SporeletError } from "@sporelet/errors";
-import { type Digest, encodeBlob, type PageRun, parseWorkingSet } from "@sporelet/page-image";
+import { type Digest, encodeBlob, type PageRun } from "@sporelet/page-image";
 import {
   type ImageFile,
   imageFiles,
@@ -14,6 +14,7 @@ import {
   type SnapshotFile,
   type StoredSnapshot,
 } from "@sporelet/store";
+import { readWorkingSet } from "../lazy/working-set.ts";
 import type { Node } from "../node.ts";
 import { together } from "../together.ts";
 import { imageLayer, wholeLayer } from "./layers.ts";
@@ -96,7 +97,7 @@ async function encodeOwn(node: Node, encoding: Encoding): Promise<PublishedLayer
 
 async function encodeImage(
   node: Node,
-  { snapshot, parent, inherited, signal }: Encoding,
+  { snapshot, parent, inherited, reports, signal }: Encoding,
   file: ImageFile,
   image: string,
   target: string,
@@ -104,7 +105,7 @@ async function encodeImage(
 ): Promise<PublishedLayer> {
   const base = parent?.files[file];
   report.state("encoding");
-  const first = await workingSet(snapshot, file);
+  const first = await workingSet(snapshot, file, reports);
   const blob = await encodeBlob({
     image,
     ...(base !== undefined && { base }),
@@ -118,11 +119,18 @@ async function encodeImage(
   return imageLayer(file, inherited.filter((layer) => layer.file === file).length, blob);
 }
 
-/** Pages that a resume touches, in order; they come first in a blob. */
-async function workingSet(snapshot: StoredSnapshot, file: ImageFile): Promise<PageRun[] | undefined> {
+/** Pages that a resume touches, in order; they come first in a blob. One that cannot be read is as good as none. */
+async function workingSet(
+  snapshot: StoredSnapshot,
+  file: ImageFile,
+  reports: Reports,
+): Promise<PageRun[] | undefined> {
   const recorded = snapshot.files.workingset;
   if (recorded === undefined) return undefined;
-  return parseWorkingSet(await readFile(recorded)).filter(({ image }) => image === file);
+  const runs = await readWorkingSet(recorded, (reason) =>
+    reports.notice(`its working set is not used: ${reason}`),
+  );
+  return runs.filter(({ image }) => image === file);
 }
 
 async function compressWhole(

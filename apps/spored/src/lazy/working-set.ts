@@ -1,11 +1,10 @@
-import { readFile } from "node:fs/promises";
 import { SporeletError } from "@sporelet/errors";
-import { parseWorkingSet, type TouchedRun, type WorkingSet } from "@sporelet/page-image";
+import { readWorkingSet as readFile, type TouchedRun, type WorkingSet } from "@sporelet/page-image";
 
 /** A recorded working set; an unreadable one is as good as none, since it only makes a start quicker. */
 export async function readWorkingSet(path: string, onProblem: (reason: string) => void): Promise<WorkingSet> {
   try {
-    return parseWorkingSet(await readFile(path), path);
+    return await readFile(path);
   } catch (error) {
     onProblem(SporeletError.from(error, { operation: "read the working set" }).reason);
     return [];

@@ -22,6 +22,11 @@ const vmstate = wholeFileLayer({
   sizeBytes: 700,
 });
 const layers = [memory(0), memory(1), vmstate];
+const withIndexOf = (layer: number, sizeBytes: number): Descriptor => ({
+  ...memory(layer),
+  size: 2 ** 30,
+  annotations: { ...memory(layer).annotations, [annotationNames.indexSize]: String(sizeBytes) },
+});
 
 /** A published snapshot, as it is sent. */
 function published() {
@@ -147,6 +152,30 @@ describe("artifacts of others", () => {
       "an absurd size when decompressed",
       { layers: [memory(0), { ...vmstate, annotations: { [annotationNames.rawSize]: "900000000000" } }] },
       "at most 4294967296 fits",
+    ],
+    [
+      "an index that its format does not allow",
+      { layers: [withIndexOf(0, 64 * 2 ** 20 + 73), vmstate] },
+      "at most 67108936 fits",
+    ],
+    [
+      "a chain of the largest indexes",
+      { layers: [...[0, 1, 2].map((layer) => withIndexOf(layer, 50 * 2 ** 20)), vmstate] },
+      "the page indexes of its memory have 157286400 bytes",
+    ],
+    [
+      "a working set of gigabytes",
+      {
+        layers: [
+          ...layers,
+          {
+            ...vmstate,
+            mediaType: mediaTypes.workingset,
+            annotations: { [annotationNames.rawSize]: `${2 ** 31}` },
+          },
+        ],
+      },
+      "at most 67108864 fits",
     ],
     ["manifests and layers at once", { manifests: [] }, "it is a manifest and an index at once"],
     ["thousands of layers", { layers: Array(2000).fill(vmstate) }, "it has 2000 layers"],

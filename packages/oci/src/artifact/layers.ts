@@ -98,7 +98,9 @@ export function parseLayer(
   }
   const whole = wholeFiles.find((file) => mediaTypes[file] === descriptor.mediaType);
   if (whole !== undefined) {
-    const rawBytes = number(annotationNames.rawSize, artifactLimits.wholeFileBytes);
+    const { workingSetBytes, wholeFileBytes } = artifactLimits;
+    const largest = whole === "workingset" ? workingSetBytes : wholeFileBytes;
+    const rawBytes = number(annotationNames.rawSize, largest);
     return { file: whole, rawBytes, descriptor };
   }
   throw new SporeletError({

@@ -12,8 +12,15 @@ export const artifactLimits = {
   variants: 256,
   /** A blob in the registry. */
   blobBytes: 4 * 2 ** 40,
-  /** The page index in a blob, which is read as a whole. */
-  pageIndexBytes: 256 * 1024 * 1024,
+  /**
+   * The page index in a blob, which is read as a whole: what its format allows, with the heads of its two frames and
+   * the footer (docs/formats/page-image.md, "Limits").
+   */
+  pageIndexBytes: 64 * 2 ** 20 + 72,
+  /** The page indexes of all steps of memory, or of the disk, which are held at the same time. */
+  chainIndexBytes: 128 * 2 ** 20,
   /** A file that travels as one zstd stream, decompressed. */
   wholeFileBytes: 4 * 2 ** 30,
+  /** The working set, which is read as a whole (docs/formats/working-set.md, "Limits"). */
+  workingSetBytes: 64 * 2 ** 20,
 } as const;

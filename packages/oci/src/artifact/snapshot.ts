@@ -71,6 +71,7 @@ export function readSnapshotManifest(manifest: JsonObject, context: ReadContext)
     else if (files[layer.file] === undefined) files[layer.file] = layer as WholeFileLayer;
     else throw corrupt(context, `it has more than one ${layer.file}`);
   }
+  for (const chain of [pages.memory, pages.disk]) requireReadable(chain, context);
   if (pages.memory.length === 0) throw corrupt(context, "it has no memory");
   if (files.vmstate === undefined) throw corrupt(context, "it has no vmstate");
   const annotations = parseAnnotations(manifest, "the manifest", context) ?? {};
@@ -123,6 +124,17 @@ export function artifactTypeOf(manifest: JsonObject): string {
 /** A type without its version. */
 export function familyOf(type: string): string {
   return type.replace(/\.v\d+(?=$|\+)/, "");
+}
+
+/** Each index may be as large as one can be, but not all of them. */
+function requireReadable(chain: readonly PageImageLayer[], context: ReadContext): void {
+  const indexBytes = chain.reduce((sum, { index }) => sum + index.sizeBytes, 0);
+  if (indexBytes <= artifactLimits.chainIndexBytes) return;
+  const file = chain[0]?.file;
+  throw corrupt(
+    context,
+    `the page indexes of its ${file} have ${indexBytes} bytes; at most ${artifactLimits.chainIndexBytes} are allowed`,
+  );
 }
 
 function append(chain: PageImageLayer[], layer: PageImageLayer, context: ReadContext): void {
