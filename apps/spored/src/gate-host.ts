@@ -1,5 +1,5 @@
 import { agentProtocol } from "@sporelet/api";
-import { hostCpu, tscKhz } from "@sporelet/host";
+import { hostArchitecture, hostCpu, tscKhz } from "@sporelet/host";
 import type { Accelerator } from "@sporelet/vmm";
 import type { GateHost } from "./gate.ts";
 import type { Node } from "./node.ts";
@@ -17,5 +17,6 @@ export async function gateHost(
   need?: { accelerator: Accelerator; guest: { kernel?: string; initramfs?: string } },
 ): Promise<GateHost> {
   const [probe, cpu, khz] = await Promise.all([node.probes.get(need), hostCpu(), tscKhz()]);
-  return { probe, agentProtocol, format, networks: node.networks.kinds, cpu, tscKhz: khz };
+  const architecture = hostArchitecture();
+  return { probe, agentProtocol, format, architecture, networks: node.networks.kinds, cpu, tscKhz: khz };
 }

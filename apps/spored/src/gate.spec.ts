@@ -47,6 +47,12 @@ describe("the gate before a resume", () => {
       { bootable: true, says: ["written by firecracker", "this host has qemu"] },
     ],
     [
+      "another kind of CPU",
+      { vmm: { architecture: "arm64" } },
+      {},
+      { bootable: false, says: ["it is for arm64, and this host is amd64"] },
+    ],
+    [
       "another type of machine",
       { vmm: { machineType: "q35" } },
       {},
@@ -143,6 +149,16 @@ describe("the gate before a resume", () => {
       whyNotBootable: "it has no kernel and initramfs, only a frozen state",
     });
     expect(found?.reason).not.toContain("kernel");
+  });
+
+  it("knows what an older snapshot is for by its machine, and refuses one that tells neither", () => {
+    const older = without("architecture");
+    expect(whyNotResumable(older, host)).toBeUndefined();
+    const { machineType: _, ...vmm } = older.vmm;
+    expect(whyNotResumable({ ...older, vmm }, host)).toMatchObject({
+      reason: "it does not say which kind of CPU it is for",
+      bootable: false,
+    });
   });
 
   it("refuses what does not say what it needs", () => {

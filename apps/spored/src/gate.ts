@@ -10,6 +10,8 @@ export interface GateHost {
   agentProtocol: number;
   /** Newest version of configs that this spored reads. */
   format: number;
+  /** What its programs are made for, by OCI's names: amd64, arm64. */
+  architecture: string;
   /** Kinds of guest network that this host can give. */
   networks: readonly ("tap" | "user" | "none")[];
   cpu: { vendor: string; features: readonly string[] };
@@ -57,11 +59,13 @@ export function whyNot(needs: StateNeeds, host: GateHost): Refusal | undefined {
 }
 
 /** What stands against a cold boot of the kernel and the disk: it takes any accelerator and network. */
-function whyNotBootable(needs: StateNeeds, { probe, agentProtocol, format }: GateHost): string[] {
+function whyNotBootable(needs: StateNeeds, host: GateHost): string[] {
+  const { probe, agentProtocol, format } = host;
   if (probe.version === undefined) {
     return [`${probe.driver} is not usable on this host: ${problemsOf(probe)}`];
   }
   return present([
+    architectureReason(needs, host),
     needs.format > format && `its format version ${needs.format} is not known here`,
     needs.contradiction,
     probe.accelerators.length === 0 && `${probe.driver} cannot run guests on this host: ${problemsOf(probe)}`,
@@ -95,6 +99,13 @@ function stateReasons(needs: StateNeeds, host: GateHost): string[] {
       accelerator === "kvm" ? cpuReason(needs, host) : clockReason(needs, host),
     ]),
   ];
+}
+
+/** Neither a state nor a kernel means anything to another kind of CPU. */
+function architectureReason({ architecture }: StateNeeds, host: GateHost): string | undefined {
+  if (architecture === undefined) return "it does not say which kind of CPU it is for";
+  if (architecture === host.architecture) return undefined;
+  return `it is for ${architecture}, and this host is ${host.architecture}`;
 }
 
 /** With hardware virtualisation the guest's CPU is the host's, and what the guest found at its boot it uses. */

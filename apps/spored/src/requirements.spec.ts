@@ -23,15 +23,20 @@ const configs = fc
     network: fc.constantFrom("tap" as const, "user" as const, "none" as const),
     kvm: fc.option(fc.uniqueArray(fc.constantFrom("fpu", "sse2", "amx_tile")), { nil: undefined }),
     kernel: fc.boolean(),
+    architecture: fc.constantFrom("amd64", "arm64", undefined),
     created: fc.date({ noInvalidDate: true, min: new Date(0), max: new Date("2100-01-01") }),
   })
-  .map(({ version, tscKhz, protocol, network, kvm, kernel, created }): SnapshotConfig => {
+  .map(({ version, tscKhz, protocol, network, kvm, kernel, architecture, created }): SnapshotConfig => {
     const { kernel: image, ...files } = config.files;
-    const { tscKhz: _, ...vmm } = config.vmm;
+    const { tscKhz: _, architecture: __, ...vmm } = config.vmm;
     const plain: SnapshotConfig = {
       ...config,
       created: created.toISOString(),
-      vmm: { ...vmm, version, ...(tscKhz !== undefined && { tscKhz }) },
+      vmm: {
+        ...{ ...vmm, version },
+        ...(tscKhz !== undefined && { tscKhz }),
+        ...(architecture !== undefined && { architecture }),
+      },
       shape: { ...config.shape, network },
       agent: { ...config.agent, protocol },
       files: { ...files, ...(kernel && image && { kernel: image }) },
@@ -48,6 +53,7 @@ describe("requirements of a variant", () => {
       "ai.sporelet.accelerator": "tcg",
       "ai.sporelet.agent.protocol": "1",
       "ai.sporelet.network": "tap",
+      "ai.sporelet.architecture": "amd64",
       "ai.sporelet.machine.type": "microvm",
       "ai.sporelet.cpu.model": "max,la57=off",
       "ai.sporelet.tsc.khz": "2600000",
@@ -99,6 +105,19 @@ describe("the choice among variants", () => {
     expect(outcome(variants)).toBe("fast");
     const tcgOnly = { ...host, probe: { ...host.probe, accelerators: ["tcg" as const] } };
     expect(outcome(variants, tcgOnly)).toBe("new");
+  });
+
+  it("takes nothing that is for another kind of CPU, not even to boot it", () => {
+    const foreign = { ...config, vmm: { ...config.vmm, architecture: "arm64" } };
+    const { machineType: _, architecture: __, ...unsaid } = config.vmm;
+    const silent = { ...config, vmm: unsaid };
+    const choice = chooseVariant([variant("foreign", foreign), variant("silent", silent)], host);
+    if ("chosen" in choice) throw new Error("none was to be chosen");
+    expect(choice.bootable).toBeUndefined();
+    expect(choice.refusals.map(({ reason }) => reason)).toEqual([
+      "it is for arm64, and this host is amd64",
+      "it does not say which kind of CPU it is for",
+    ]);
   });
 
   it("passes over what does not fit, however new", () => {

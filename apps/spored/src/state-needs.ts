@@ -9,6 +9,8 @@ export interface StateNeeds {
   accelerator: string;
   agentProtocol: number;
   network: string;
+  /** Of its programs and its CPU, by OCI's names: amd64, arm64. Absent where it does not tell. */
+  architecture?: string;
   machineType?: string;
   cpuModel?: string;
   /** With hardware virtualisation. */
@@ -28,12 +30,14 @@ export interface StateNeeds {
 export function needsOf(config: SnapshotConfig): StateNeeds {
   const { vmm, shape, files } = config;
   const contradiction = contradictionIn(config);
+  const architecture = architectureIn(vmm);
   const bootable = files.kernel !== undefined && files.initramfs !== undefined;
   return {
     format: config.formatVersion,
     ...{ driver: vmm.driver, version: vmm.version, accelerator: vmm.accelerator },
     agentProtocol: config.agent.protocol,
     network: shape.network,
+    ...(architecture !== undefined && { architecture }),
     ...(vmm.machineType !== undefined && { machineType: vmm.machineType }),
     ...(vmm.cpuModel !== undefined && { cpuModel: vmm.cpuModel }),
     ...(vmm.cpuVendor !== undefined && { cpuVendor: vmm.cpuVendor }),
@@ -44,6 +48,17 @@ export function needsOf(config: SnapshotConfig): StateNeeds {
     created: config.created,
     ...(contradiction !== undefined && { contradiction }),
   };
+}
+
+/** Those that do not say it are known by their machine: QEMU has a microvm for x86 alone. */
+function architectureIn({
+  architecture,
+  machineType,
+}: {
+  architecture?: string | undefined;
+  machineType?: string | undefined;
+}): string | undefined {
+  return architecture ?? (machineType === "microvm" ? "amd64" : undefined);
 }
 
 function contradictionIn({ vmm, shape, files }: SnapshotConfig): string | undefined {
@@ -64,6 +79,7 @@ const names = {
   accelerator: "ai.sporelet.accelerator",
   agentProtocol: "ai.sporelet.agent.protocol",
   network: "ai.sporelet.network",
+  architecture: "ai.sporelet.architecture",
   machineType: "ai.sporelet.machine.type",
   cpuModel: "ai.sporelet.cpu.model",
   cpuVendor: "ai.sporelet.cpu.vendor",
@@ -108,8 +124,10 @@ export function needsIn(annotations: Readonly<Record<string, string>>): StateNee
     if (value === undefined) return { wrong: names[key as keyof typeof all] };
   }
   if (at("tscKhz") !== undefined && whole("tscKhz") === undefined) return { wrong: names.tscKhz };
+  const machineType = at("machineType");
   const optional = {
-    machineType: at("machineType"),
+    architecture: architectureIn({ architecture: at("architecture"), machineType }),
+    machineType,
     cpuModel: at("cpuModel"),
     cpuVendor: at("cpuVendor"),
     cpuFeatures: at("cpuFeatures")

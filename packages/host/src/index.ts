@@ -1,3 +1,4 @@
+export { hostArchitecture } from "./architecture.ts";
 export type { MachineLimits, MachineWeight } from "./cgroup/files.ts";
 export { type MachineGroups, machineGroups } from "./cgroup/groups.ts";
 export type { Check } from "./checks/check.ts";

@@ -45,6 +45,8 @@ export interface SnapshotConfig {
     driver: string;
     version: string;
     accelerator: string;
+    /** What the guest's programs are made for, by OCI's names: amd64, arm64. */
+    architecture?: string;
     machineType?: string;
     cpuModel?: string;
     /** With hardware virtualisation: who made the CPU, and what it offered, by the names of /proc/cpuinfo. */

@@ -46,6 +46,7 @@ const rules: Record<string, Test> = {
   "vmm.driver": word,
   "vmm.version": label,
   "vmm.accelerator": word,
+  "vmm.architecture": maybe(word),
   "vmm.machineType": maybe(word),
   "vmm.cpuModel": maybe(label),
   "vmm.cpuVendor": maybe(label),

@@ -1,4 +1,4 @@
-import { hostCpu, tscKhz } from "@sporelet/host";
+import { hostArchitecture, hostCpu, tscKhz } from "@sporelet/host";
 import { expect, it } from "vitest";
 import type { Probe } from "./contract.ts";
 import { stateOrigin } from "./state-origin.ts";
@@ -11,7 +11,10 @@ const probe: Probe = {
   accelerators: ["kvm", "tcg"],
   problems: [],
 };
-const same = { driver: "qemu", version: "7.2.22 machine 2", machineType: "microvm" };
+const same = {
+  ...{ driver: "qemu", version: "7.2.22 machine 2", machineType: "microvm" },
+  architecture: hostArchitecture(),
+};
 
 it("names the rate of the clock under software emulation, whose CPU is the same everywhere", async () => {
   const khz = await tscKhz();

@@ -1,4 +1,4 @@
-import { hostCpu, tscKhz } from "@sporelet/host";
+import { hostArchitecture, hostCpu, tscKhz } from "@sporelet/host";
 import type { Accelerator, DriverName, Probe } from "./contract.ts";
 
 /** Where a frozen state was written, as far as the state depends on it. Part of a snapshot's config. */
@@ -6,6 +6,8 @@ export interface StateOrigin {
   driver: DriverName;
   version: string;
   accelerator: Accelerator;
+  /** Of the host, which is the guest's: amd64, arm64. */
+  architecture: string;
   machineType?: string;
   cpuModel?: string;
   /** With hardware virtualisation, where the guest's CPU is the host's: who made it. */
@@ -21,7 +23,7 @@ export async function stateOrigin(probe: Probe, accelerator: Accelerator): Promi
   const { driver, version = "", machineType } = probe;
   const cpuModel = probe.cpuModels?.[accelerator];
   return {
-    ...{ driver, version, accelerator },
+    ...{ driver, version, accelerator, architecture: hostArchitecture() },
     ...(machineType !== undefined && { machineType }),
     ...(cpuModel !== undefined && { cpuModel }),
     ...(accelerator === "kvm" ? await hardware() : await software()),
