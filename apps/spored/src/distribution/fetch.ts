@@ -47,7 +47,7 @@ export async function fetchSnapshot(
   using base = await localBase(node, layers);
   const inherited = inheritedFiles(base, config);
   const needed = layersBeyond(base, layers).filter(({ file }) => !inherited.has(file));
-  await requireRoom(node, name, needed, config, base !== undefined);
+  await requireRoom(node, name, { config, layers: needed, base: base?.snapshot });
   using _lease = node.store.leaseBlobs(
     needed.map(({ digest }) => digest),
     `pull of ${name}`,

@@ -44,7 +44,7 @@ export async function fetchPlain(
       annotations: {},
     }),
   );
-  await requireRoom(node, name, layers, config, false);
+  await requireRoom(node, name, { config, layers });
   const digests = layers.map(({ digest }) => digest);
   using leases = new DisposableStack();
   leases.use(node.store.leaseBlobs(digests, `pull of ${name}`));
