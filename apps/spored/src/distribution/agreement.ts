@@ -36,5 +36,11 @@ export function requireSize(
 }
 
 function disagreement(name: string, reason: string): SporeletError {
-  return new SporeletError({ code: "corrupt", operation: "read the artifact", subject: name, reason });
+  return new SporeletError({
+    code: "corrupt",
+    operation: "read the artifact",
+    subject: name,
+    reason,
+    hint: "its manifest does not belong to its config: whoever published it has to push the snapshot again",
+  });
 }

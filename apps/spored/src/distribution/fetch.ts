@@ -145,7 +145,14 @@ async function unpackWhole(
   signal: AbortSignal,
 ): Promise<void> {
   const wrong = (reason: string, cause?: unknown) =>
-    new SporeletError({ code: "corrupt", operation: "unpack", subject: file, reason, cause });
+    new SporeletError({
+      code: "corrupt",
+      operation: "unpack",
+      subject: file,
+      reason,
+      cause,
+      hint: "it came as it was published: whoever published it has to push the snapshot again",
+    });
   let bytes = 0;
   const limit = new Transform({
     transform(chunk: Buffer, _encoding, done) {

@@ -70,6 +70,7 @@ async function tryWhole(
       operation: "fetch",
       subject: `${file} from ${repository.name}`,
       reason,
+      hint: "try again; if it stays so, the registry's copy is damaged",
       cause,
     });
   const hash = createHash("sha256");

@@ -259,11 +259,14 @@ function isFinal({ code }: SporeletError): boolean {
   return code === "permission_denied" || code === "not_found" || code === "invalid_argument";
 }
 
+const retryHint = "see whether the registry answers, and run it again";
+
 function cutShort(): SporeletError {
   return new SporeletError({
     code: "unavailable",
     operation: "fetch pages",
     reason: "the registry ended its answer too early",
+    hint: retryHint,
   });
 }
 
@@ -272,6 +275,7 @@ function tookTooLong(patienceMs: number): SporeletError {
     code: "deadline_exceeded",
     operation: "fetch pages",
     reason: `nothing came from the registry for ${patienceMs / 1000} s`,
+    hint: `${retryHint}; SPORELET_PATIENCE_MS, in spored's environment, has machines wait longer`,
   });
 }
 

@@ -24,7 +24,7 @@ import {
   storeLazy,
   writeLazyRecord,
 } from "./entry.ts";
-import { connectServing, type Serving, serverGone } from "./serving.ts";
+import { connectServing, registryHint, type Serving, serverGone } from "./serving.ts";
 import { startLazyServer } from "./spawn.ts";
 import { lazyFiles } from "./spec.ts";
 import type { Lazy, LazyLease, LazyStart } from "./types.ts";
@@ -148,6 +148,7 @@ export function createLazy(node: NodeParts): Lazy {
             operation: "start lazily",
             subject: options.name,
             reason,
+            hint: `sporectl pull ${options.name} fetches it as a whole`,
           });
         }
         const joined = lease(digest);
@@ -172,7 +173,13 @@ export function createLazy(node: NodeParts): Lazy {
       const reason = await failureOf(machine.record);
       if (reason === undefined) return;
       await machine.exclusive(() => destroy(node as Node, machine));
-      throw new SporeletError({ code: "unavailable", operation: "resume", subject: machine.name, reason });
+      throw new SporeletError({
+        code: "unavailable",
+        operation: "resume",
+        subject: machine.name,
+        reason,
+        hint: registryHint,
+      });
     },
     failureOf,
     async released({ id, record }) {

@@ -122,8 +122,9 @@ export async function connectServing(
             now === undefined ? serverGone(name).reason : (now.problem ?? now.victims.at(-1)?.reason);
           if (why === undefined) return undefined;
           const reason = `its pages could not be fetched: ${why}`;
+          const hint = now === undefined ? serverGone(name).hint : registryHint;
           return new SporeletError({
-            ...{ operation, subject, reason, cause, log },
+            ...{ operation, subject, reason, hint, cause, log },
             code: code === "deadline_exceeded" ? code : "unavailable",
           });
         },
@@ -164,6 +165,9 @@ function filesOf(directory: string, { files }: SnapshotConfig): PerFile<string> 
   return { ...Object.fromEntries(there), memory: at(`${lazyFiles.mount}/memory`) } as PerFile<string>;
 }
 
+/** What to do when a registry does not give what it should. */
+export const registryHint = "see whether the registry has all of it and lets you in, and run it again";
+
 /** Why machines fail when their pages do not come any more. */
 export function serverGone(name: string): SporeletError {
   return new SporeletError({
@@ -171,9 +175,16 @@ export function serverGone(name: string): SporeletError {
     operation: "fetch",
     subject: name,
     reason: "the process that served its pages ended unexpectedly",
+    hint: "run it again: it is fetched anew; why it ended is in lazy.log of spored's home",
   });
 }
 
 function notFetched(name: string, reason: string): SporeletError {
-  return new SporeletError({ code: "unavailable", operation: "fetch", subject: name, reason });
+  return new SporeletError({
+    code: "unavailable",
+    operation: "fetch",
+    subject: name,
+    reason,
+    hint: registryHint,
+  });
 }
