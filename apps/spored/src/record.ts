@@ -57,8 +57,8 @@ export interface MachineRecord {
   ksm?: string | undefined;
   diskBytes: number;
   diskClone?: "reflink" | "copy";
-  /** Its memory and disk came, or still come, by way of a server of lazy files. */
-  lazy?: true | undefined;
+  /** Its memory and disk came, or still come, by way of a server of lazy files: the id of that fetch. */
+  lazy?: string | undefined;
   directory: string;
   runtimeDirectory: string;
   network: NetworkRecord;

@@ -40,6 +40,7 @@ export interface StartPlan {
  */
 export function enlist(node: Node, plan: StartPlan, origin: MachineRecord["origin"]): ManagedMachine {
   const { config, digest } = plan.snapshot;
+  const lazy = lazyPartsOf(plan.snapshot);
   const prepared = origin === "resume" ? node.slots.take(plan) : undefined;
   const id = prepared?.id ?? node.machines.newId();
   const record: MachineRecord = {
@@ -65,7 +66,7 @@ export function enlist(node: Node, plan: StartPlan, origin: MachineRecord["origi
     ...(plan.limits && { limits: plan.limits }),
     ...plan.dormancy,
     ...(plan.ksm !== undefined && { ksm: plan.ksm }),
-    ...(lazyPartsOf(plan.snapshot) && { lazy: true }),
+    ...(lazy && { lazy: lazy.id }),
   };
   const machine = createMachine(record, prepared);
   node.machines.add(machine);

@@ -57,6 +57,23 @@ describe("transfers at the same time", () => {
     expect(only?.tags).toEqual(["a:latest", "b:latest", "c:latest"]);
   });
 
+  it("of the same snapshot from another registry do not fail with the first one", async () => {
+    await using other = await startTestRegistry();
+    const elsewhere = `${other.address}/team/app:1`;
+    await push(here.client, { snapshot: "sent", target: elsewhere });
+    const [digest] = largest();
+    const slowAndWrong = { bytesPerSecond: 4 * mebibyte, damage: true };
+    registry.faults.add({ on: `GET ${digest}`, ...slowAndWrong, times: Number.POSITIVE_INFINITY });
+    const begun = Promise.withResolvers<void>();
+    const onItem = (item: { state: string; title: string }) => void (transferring(item) && begun.resolve());
+    const first = pull(there.client, { reference }, { onItem });
+    first.catch(begun.reject);
+    await begun.promise;
+    const second = pull(there.client, { reference: elsewhere });
+    await expect(first).rejects.toMatchObject({ code: "corrupt" });
+    expect((await second).snapshot.digest).toBe(snapshot.digest);
+  });
+
   it("go on when whoever began them goes away", async () => {
     slowly();
     const leaving = new AbortController();

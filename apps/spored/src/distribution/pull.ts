@@ -1,11 +1,13 @@
 import type { HandlerContext } from "@connectrpc/connect";
 import type { node as api } from "@sporelet/api";
+import { SporeletError } from "@sporelet/errors";
 import { type ImageReference, parseImageReference, type Repository } from "@sporelet/oci";
 import { normalizeReference, type StoredSnapshot } from "@sporelet/store";
 import { snapshotMessage } from "../messages.ts";
 import type { Node } from "../node.ts";
 import { unlessAborted } from "../together.ts";
 import { type RegistryAccess, registryClient } from "./client.ts";
+import { contentKey } from "./content-key.ts";
 import { fetchSnapshot } from "./fetch.ts";
 import { type LocatedSnapshot, locate } from "./locate.ts";
 import { isStored, ownName } from "./names.ts";
@@ -84,23 +86,30 @@ async function fetchLocated(
       signal,
     );
   if (artifact.kind === "plain") {
-    const key = JSON.stringify([...artifact.files].map(([title, { digest }]) => [title, digest]));
-    return await share(key, (repository, ...shared) =>
+    const files = [...artifact.files].map(([title, { digest }]) => [title, digest]);
+    return await share(JSON.stringify([registry, path, files]), (repository, ...shared) =>
       fetchPlain(node, repository, artifact, name, ...shared),
     );
   }
-  // The digest of the config is that of the snapshot, wherever it is.
+  // The digest of the config is that of the snapshot, wherever it is: what is in the store was compared with it.
   const { digest } = artifact.config;
   if (await isStored(node, digest)) {
     reports.item(digest, "snapshot").state("exists");
     return await node.store.resolve(digest);
   }
-  const arriving = node.lazy.joins(digest);
+  const wanted = { digest, layers: artifact, origin: { registry, repository: path } };
+  const arriving = node.lazy.joins(wanted);
   if (arriving !== undefined) {
     reports.notice("it is being fetched already, for machines that run: waiting for that");
-    return await unlessAborted(arriving, signal);
+    try {
+      return await unlessAborted(arriving, signal);
+    } catch (error) {
+      signal.throwIfAborted();
+      const { reason } = SporeletError.from(error, { operation: "fetch", subject: name });
+      reports.notice(`that has failed (${reason}): it is fetched once more`);
+    }
   }
-  return await share(digest, (repository, ...shared) =>
+  return await share(contentKey(wanted), (repository, ...shared) =>
     fetchSnapshot(node, repository, artifact, name, ...shared),
   );
 }

@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import { link, readFile, rm } from "node:fs/promises";
 import path from "node:path";
 import { detachMount, writeFileAtomic } from "@sporelet/host";
@@ -9,7 +10,12 @@ type Digest = StoredSnapshot["digest"];
 
 /** What is kept of a lazy snapshot in its directory, for the next spored. No credentials. */
 export interface LazyRecord {
-  formatVersion: 1;
+  formatVersion: 2;
+  /** Of this fetch: several may be of one snapshot. Names its directory. */
+  id: string;
+  /** What is fetched, and from where; see `contentKey`. */
+  key: string;
+  /** What all of it is to be in the end. */
   digest: Digest;
   /** As a person wrote it. */
   name: string;
@@ -22,9 +28,19 @@ export interface LazyRecord {
 const recordFile = "lazy.json";
 const configFile = "config.json";
 
+/** Where the directories of all lazy snapshots are. */
+export function lazyRoot(store: Pick<Store, "root">): string {
+  return path.join(store.root, "lazy");
+}
+
+/** As long as a digest, by which the store's inventory knows what takes space there. */
+export function newLazyId(): string {
+  return randomBytes(32).toString("hex");
+}
+
 /** Where a lazy snapshot's files are. */
-export function lazyDirectory(store: Pick<Store, "root">, digest: string): string {
-  return path.join(store.root, "lazy", digest.slice("sha256:".length));
+export function lazyDirectory(store: Pick<Store, "root">, id: string): string {
+  return path.join(lazyRoot(store), id);
 }
 
 export async function writeLazyRecord(directory: string, record: LazyRecord, config: Buffer): Promise<void> {
@@ -39,7 +55,7 @@ export async function readLazyRecord(
   try {
     const record = JSON.parse(await readFile(path.join(directory, recordFile), "utf8")) as LazyRecord;
     const configBytes = await readFile(path.join(directory, configFile));
-    return record.formatVersion === 1 ? { record, configBytes } : undefined;
+    return record.formatVersion === 2 ? { record, configBytes } : undefined;
   } catch {
     return undefined;
   }

@@ -1,8 +1,9 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { readdir, readFile, writeFile } from "node:fs/promises";
+import { open, readdir, readFile, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { execOutput } from "@sporelet/api";
+import { cloneFile } from "@sporelet/host";
 import { temporaryDirectory, whyNoMounts } from "@sporelet/host/testing";
 import { startTestRegistry, type TestRegistry } from "@sporelet/oci/testing";
 import type { StoredSnapshot } from "@sporelet/store";
@@ -27,6 +28,8 @@ describe.runIf(reason === undefined)("a lazy start", () => {
   let registry: TestRegistry;
   let start: LazyStart;
   const signal = new AbortController().signal;
+  /** A place in memory. */
+  const markedAt = 64 * 1024 * 1024;
 
   beforeAll(async () => {
     origin = await openLocalNode();
@@ -96,6 +99,52 @@ describe.runIf(reason === undefined)("a lazy start", () => {
     const sent = registry.requests.slice(before).reduce((sum, { sentBytes }) => sum + sentBytes, 0);
     const blobs = [...start.layers.memory, ...start.layers.disk, ...Object.values(start.layers.files)];
     expect(sent).toBeLessThan(1.05 * blobs.reduce((sum, { descriptor }) => sum + descriptor.size, 0));
+  });
+
+  it("serves everybody the pages of their own manifest, also when another one names the same config", async () => {
+    await using local = await openLocalNode();
+    await using scratch = await temporaryDirectory();
+    const memory = path.join(scratch.path, "memory");
+    await cloneFile(snapshot.files.memory, memory);
+    const pageOf = async (file: string) => {
+      await using handle = await open(file);
+      return (await handle.read(Buffer.alloc(4096), 0, 4096, markedAt)).buffer;
+    };
+    {
+      await using handle = await open(memory, "r+");
+      await handle.write(Buffer.alloc(4096, "not what the config says "), 0, 4096, markedAt);
+    }
+    const other = { ...snapshot, files: { ...snapshot.files, memory } };
+    const options = { scratch: scratch.path, repository: "evil/guest" };
+    const evil = await publishForTest(registry, other, options);
+    expect(evil.configBytes.equals(start.configBytes)).toBe(true);
+    const theirs = await local.node.lazy.start(evil, signal);
+    const ours = await local.node.lazy.start(start, signal);
+    expect(await pageOf(theirs.snapshot.files.memory)).toEqual(await pageOf(memory));
+    expect(await pageOf(ours.snapshot.files.memory)).toEqual(await pageOf(snapshot.files.memory));
+    for (const lease of [theirs, ours]) lease[Symbol.dispose]();
+    await expect(theirs.snapshot.lazy.complete).rejects.toMatchObject({ code: "corrupt" });
+    expect((await ours.snapshot.lazy.complete).digest).toBe(snapshot.digest);
+    await nothingLeft(local);
+  });
+
+  it("begins anew beside a fetch that has failed, which nobody joins any more", async () => {
+    await using local = await openLocalNode();
+    const { lazy } = local.node;
+    const first = await lazy.start(start, signal);
+    const joined = await lazy.start(start, signal);
+    const wanted = { digest: snapshot.digest, ...start };
+    expect(lazy.joins(wanted)).toBe(first.snapshot.lazy.complete);
+    registry.faults.add({ on: "GET /blobs/", status: 403, times: 1_000_000 });
+    first[Symbol.dispose]();
+    await expect(first.snapshot.lazy.complete).rejects.toMatchObject({ hint: expect.any(String) });
+    expect(lazy.joins(wanted)).toBeUndefined();
+    registry.faults.clear();
+    const again = await lazy.start(start, signal);
+    again[Symbol.dispose]();
+    expect((await again.snapshot.lazy.complete).digest).toBe(snapshot.digest);
+    joined[Symbol.dispose]();
+    await nothingLeft(local);
   });
 
   it("keeps what machines write to themselves, before and after the disk is whole", async () => {

@@ -10,6 +10,7 @@ import path from "node:path";
 import { SporeletError } from "@sporelet/errors";
 import { processStartTicks } from "@sporelet/host";
 import { parseConfig } from "@sporelet/store";
+import { contentKey } from "../distribution/content-key.ts";
 import { destroy, retire } from "../lifecycle.ts";
 import type { ManagedMachine } from "../machine.ts";
 import type { Node, NodeParts } from "../node.ts";
@@ -18,6 +19,8 @@ import { createQueues, unlessAborted } from "../together.ts";
 import {
   type LazyRecord,
   lazyDirectory,
+  lazyRoot,
+  newLazyId,
   readLazyRecord,
   readVictims,
   removeLazy,
@@ -29,16 +32,30 @@ import { startLazyServer } from "./spawn.ts";
 import { lazyFiles } from "./spec.ts";
 import type { Lazy, LazyLease, LazyStart } from "./types.ts";
 
+/** A server, and who keeps it. */
+interface Known {
+  serving: Serving;
+  /** Keeps spored from ending for lack of work. */
+  alive: Disposable;
+  leases: number;
+}
+
 /** For a server that was told to end. */
 const endTimeoutMs = 10_000;
 
 export function createLazy(node: NodeParts): Lazy {
-  const servings = new Map<string, { serving: Serving; alive: Disposable; leases: number }>();
+  const servings = new Map<string, Known>();
   const queues = createQueues();
-  const root = path.dirname(lazyDirectory(node.store, "sha256:0"));
+  const root = lazyRoot(node.store);
 
-  const machinesOf = (digest: string) =>
-    [...node.machines].filter(({ record }) => record.lazy === true && record.snapshotDigest === digest);
+  const servingOf = ({ lazy }: MachineRecord) =>
+    lazy === undefined ? undefined : servings.get(lazy)?.serving;
+  const machinesOf = (id: string) => [...node.machines].filter(({ record }) => record.lazy === id);
+  /** One that a failure has not ended: what cannot be had for those who began it, others may be able to get. */
+  const going = (key: string) =>
+    [...servings.values()].find(
+      ({ serving: { record, ending, failed } }) => record.key === key && !ending && !failed,
+    );
 
   const fail = (machine: ManagedMachine, reason: string) => {
     node.log.warn("machine failed for lack of pages", { machine: machine.name, id: machine.id, reason });
@@ -49,66 +66,66 @@ export function createLazy(node: NodeParts): Lazy {
   };
 
   /** Ends a server that nobody uses once it has done its work, or cannot do it. */
-  const finishIfUnused = (digest: string) => {
-    const { serving, leases } = servings.get(digest) ?? {};
+  const finishIfUnused = (id: string) => {
+    const { serving, leases } = servings.get(id) ?? {};
     if (serving === undefined || serving.ending || leases !== 0) return;
     const { state, problem } = serving.status;
     const hopeless = state === "failed" || problem !== undefined;
-    const used = machinesOf(digest).some(
-      ({ live, record }) => live !== undefined || record.state === "starting",
-    );
+    const used = machinesOf(id).some(({ live, record }) => live !== undefined || record.state === "starting");
     if (!used && (serving.done || hopeless)) serving.finish();
   };
 
   const connect = async (record: LazyRecord, configBytes: Buffer) => {
-    const { digest } = record;
+    const { id } = record;
     const serving = await connectServing(record, configBytes, {
       node: node as Node,
       onVictim(pid, reason) {
-        const machine = machinesOf(digest).find((one) => one.record.process?.pid === pid);
+        const machine = machinesOf(id).find((one) => one.record.process?.pid === pid);
         if (machine !== undefined) void fail(machine, reason);
       },
       async onCrash(reason) {
-        await Promise.all(machinesOf(digest).map((machine) => fail(machine, reason)));
+        await Promise.all(machinesOf(id).map((machine) => fail(machine, reason)));
       },
-      onChange: () => finishIfUnused(digest),
+      onChange: () => finishIfUnused(id),
     });
     const known = { serving, alive: node.activity.begin(), leases: 0 };
-    servings.set(digest, known);
+    servings.set(id, known);
     void serving.gone.then(() => {
-      servings.delete(digest);
+      servings.delete(id);
       known.alive[Symbol.dispose]();
     });
-    return serving;
+    return known;
   };
 
-  const begin = async (digest: LazyRecord["digest"], options: LazyStart, signal: AbortSignal) => {
+  const begin = async (
+    { digest, key }: Pick<LazyRecord, "digest" | "key">,
+    options: LazyStart,
+    signal: AbortSignal,
+  ) => {
     const { name, configBytes, layers, origin, tag, publication } = options;
-    const directory = lazyDirectory(node.store, digest);
-    const socket = path.join(node.runtimeDirectory, `lazy-${digest.slice(7, 19)}.sock`);
-    await removeLazy(directory);
+    const id = newLazyId();
+    const directory = lazyDirectory(node.store, id);
+    const socket = path.join(node.runtimeDirectory, `lazy-${id.slice(0, 12)}.sock`);
     await mkdir(directory, { recursive: true, mode: 0o700 });
     try {
       const log = path.join(node.home, "lazy.log");
-      const patience = { patienceMs: patienceMs() };
-      const spec = { kind: "fetch", directory, socket, name, origin, layers, ...patience } as const;
+      const what = { name, origin, layers, patienceMs: patienceMs() };
+      const spec = { kind: "fetch", directory, socket, ...what } as const;
       const server = await startLazyServer(spec, log, signal);
       const record: LazyRecord = {
-        ...{ formatVersion: 1, digest, name, publication, server: { ...server, socket } },
+        ...{ formatVersion: 2, id, key, digest, name, publication, server: { ...server, socket } },
         ...(tag !== undefined && { tag }),
       };
       await writeLazyRecord(directory, record, configBytes);
       node.log.info("lazy start", { digest, name, pid: server.pid });
-      await connect(record, configBytes);
+      return await connect(record, configBytes);
     } catch (error) {
       await removeLazy(directory);
       throw error;
     }
   };
 
-  const lease = (digest: string): LazyLease | undefined => {
-    const known = servings.get(digest);
-    if (known === undefined || known.serving.ending) return undefined;
+  const lease = (known: Known): LazyLease => {
     known.leases += 1;
     let held = true;
     return {
@@ -119,18 +136,19 @@ export function createLazy(node: NodeParts): Lazy {
         known.leases -= 1;
         // Whoever wanted to start machines has done so, or has given up.
         known.serving.allowRest();
-        finishIfUnused(digest);
+        finishIfUnused(known.serving.record.id);
       },
     };
   };
 
-  const failureOf = async ({ lazy, process: vmm, snapshotDigest }: MachineRecord) => {
-    if (lazy !== true || vmm === undefined) return undefined;
-    const serving = servings.get(snapshotDigest)?.serving;
+  const failureOf = async (record: MachineRecord) => {
+    const { lazy, process: vmm } = record;
+    if (lazy === undefined || vmm === undefined) return undefined;
+    const serving = servingOf(record);
     const status = await serving?.ask();
     if (serving !== undefined && status === undefined)
       return failureText(serverGone(serving.record.name).reason);
-    const victims = status?.victims ?? (await readVictims(lazyDirectory(node.store, snapshotDigest)));
+    const victims = status?.victims ?? (await readVictims(lazyDirectory(node.store, lazy)));
     const reason = victims.find(({ pid }) => pid === vmm.pid)?.reason;
     return reason === undefined ? undefined : failureText(reason);
   };
@@ -139,7 +157,8 @@ export function createLazy(node: NodeParts): Lazy {
     unavailable: whyUnavailable(),
     async start(options, signal) {
       const digest: LazyRecord["digest"] = `sha256:${createHash("sha256").update(options.configBytes).digest("hex")}`;
-      return await queues(digest, async () => {
+      const key = contentKey({ digest, ...options });
+      return await queues(key, async () => {
         signal.throwIfAborted();
         const reason = whyUnavailable();
         if (reason !== undefined) {
@@ -151,21 +170,14 @@ export function createLazy(node: NodeParts): Lazy {
             hint: `sporectl pull ${options.name} fetches it as a whole`,
           });
         }
-        const joined = lease(digest);
-        if (joined !== undefined) return joined;
-        await servings.get(digest)?.serving.gone;
-        await begin(digest, options, signal);
-        const begun = lease(digest);
-        if (begun === undefined) throw serverGone(options.name);
-        return begun;
+        return lease(going(key) ?? (await begin({ digest, key }, options, signal)));
       });
     },
-    joins: (digest) => servings.get(digest)?.serving.snapshot.lazy.complete,
+    joins: (wanted) => going(contentKey(wanted))?.serving.snapshot.lazy.complete,
     settled({ record }, signal) {
-      if (record.lazy !== true) return undefined;
-      const serving = servings.get(record.snapshotDigest)?.serving;
+      if (record.lazy === undefined) return undefined;
       return unlessAborted(
-        serving?.snapshot.lazy.complete ?? node.store.resolve(record.snapshotDigest),
+        servingOf(record)?.snapshot.lazy.complete ?? node.store.resolve(record.snapshotDigest),
         signal,
       );
     },
@@ -183,9 +195,11 @@ export function createLazy(node: NodeParts): Lazy {
     },
     failureOf,
     async released({ id, record }) {
-      const serving = record.lazy === true ? servings.get(record.snapshotDigest)?.serving : undefined;
-      await serving?.snapshot.lazy.removeDisk(id).catch(() => {});
-      finishIfUnused(record.snapshotDigest);
+      if (record.lazy === undefined) return;
+      await servingOf(record)
+        ?.snapshot.lazy.removeDisk(id)
+        .catch(() => {});
+      finishIfUnused(record.lazy);
     },
     async adopt() {
       for (const directory of await directoriesIn(root)) {
@@ -201,8 +215,8 @@ export function createLazy(node: NodeParts): Lazy {
     },
     async sweep() {
       for (const machine of node.machines) {
-        const { lazy, snapshotDigest, snapshot } = machine.record;
-        if (lazy !== true || machine.live === undefined || servings.has(snapshotDigest)) continue;
+        const { lazy, snapshot } = machine.record;
+        if (lazy === undefined || machine.live === undefined || servings.has(lazy)) continue;
         await fail(machine, serverGone(snapshot).reason);
       }
       const served = new Set([...servings.values()].map(({ serving }) => serving.directory));
@@ -212,11 +226,11 @@ export function createLazy(node: NodeParts): Lazy {
         node.log.warn("leftovers of a lazy start removed", { directory });
         await removeLazy(directory);
       }
-      for (const digest of servings.keys()) finishIfUnused(digest);
+      for (const id of servings.keys()) finishIfUnused(id);
     },
     async [Symbol.asyncDispose]() {
-      for (const [digest, { serving }] of [...servings]) {
-        if (machinesOf(digest).some(({ live }) => live !== undefined)) serving.leave();
+      for (const [id, { serving }] of [...servings]) {
+        if (machinesOf(id).some(({ live }) => live !== undefined)) serving.leave();
         else serving.finish();
         // Somebody else may look at its files.
         const limit = AbortSignal.timeout(endTimeoutMs);

@@ -4,7 +4,7 @@ import path from "node:path";
 import { countPages, parseWorkingSet } from "@sporelet/page-image";
 import type { Recorder } from "@sporelet/snapshot-builder";
 import type { Node } from "../node.ts";
-import { lazyDirectory, removeLazy } from "./entry.ts";
+import { lazyRoot, removeLazy } from "./entry.ts";
 import { exactPagesLauncher } from "./launch.ts";
 import { connectRpc } from "./rpc.ts";
 import { startLazyServer } from "./spawn.ts";
@@ -20,7 +20,7 @@ export function createRecorder(
       await using undo = new AsyncDisposableStack();
       const name = `recording-${randomBytes(6).toString("hex")}`;
       // What a crash leaves here is swept like the rest of lazy files.
-      const directory = path.join(path.dirname(lazyDirectory(node.store, "sha256:0")), name);
+      const directory = path.join(lazyRoot(node.store), name);
       const socket = path.join(node.runtimeDirectory, `lazy-${name}.sock`);
       await mkdir(directory, { recursive: true, mode: 0o700 });
       undo.defer(() => removeLazy(directory));

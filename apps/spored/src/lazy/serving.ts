@@ -21,6 +21,8 @@ export interface Serving {
   readonly status: ServerStatus;
   /** Nothing more will come of it: all of it is in the store, or cannot be put there. */
   readonly done: boolean;
+  /** It never becomes a snapshot of the store: its pages cannot be had, or are not those of its config. */
+  readonly failed: boolean;
   /** It was told to end. */
   readonly ending: boolean;
   /** Asks again what the server has to say; undefined when it does not answer any more. */
@@ -52,13 +54,14 @@ export async function connectServing(
   configBytes: Buffer,
   { node, onVictim, onCrash, onChange }: ServingOptions,
 ): Promise<Serving> {
-  const { digest, name } = record;
-  const directory = lazyDirectory(node.store, digest);
+  const { id, digest, name } = record;
+  const directory = lazyDirectory(node.store, id);
   const config = parseConfig(configBytes.toString("utf8"), name);
   const complete = Promise.withResolvers<StoredSnapshot>();
   complete.promise.catch(() => {});
   let status: ServerStatus = { state: "fetching", fetchedBytes: 0, totalBytes: 0, victims: [] };
   let done = false;
+  let unstorable = false;
   let ending = false;
   let left = false;
 
@@ -81,6 +84,7 @@ export async function connectServing(
     } catch (error) {
       if (!node.shutdown.aborted) node.log.error("lazy snapshot not stored", error, { digest });
       done = true;
+      unstorable = true;
       complete.reject(error);
     }
     onChange();
@@ -107,6 +111,7 @@ export async function connectServing(
     snapshot: {
       ...{ digest, tags: [], directory, config, files: filesOf(directory, config) },
       lazy: {
+        id,
         async addDisk(machineId, file) {
           await callDisk("addDisk", machineId, file);
           return path.join(directory, lazyFiles.mount, diskName(machineId));
@@ -135,6 +140,9 @@ export async function connectServing(
     },
     get done() {
       return done;
+    },
+    get failed() {
+      return unstorable || status.state === "failed";
     },
     get ending() {
       return ending;

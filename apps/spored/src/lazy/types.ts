@@ -1,5 +1,6 @@
 import type { SporeletError } from "@sporelet/errors";
 import type { Publication, StoredSnapshot } from "@sporelet/store";
+import type { WantedContent } from "../distribution/content-key.ts";
 import type { ManagedMachine } from "../machine.ts";
 import type { LazyLayers, LazyOrigin, ServerStatus } from "./spec.ts";
 
@@ -22,6 +23,8 @@ export interface LazySnapshot extends StoredSnapshot {
 }
 
 export interface LazyFiles {
+  /** Of this fetch, for the records of its machines. */
+  readonly id: string;
   /** Makes the disk of a machine. @param file path of the file for what it writes @returns the disk's path */
   addDisk(machineId: string, file: string): Promise<string>;
   removeDisk(machineId: string): Promise<void>;
@@ -42,15 +45,15 @@ export interface Lazy extends AsyncDisposable {
   /** Why there is no lazy start on this host; undefined when there is. */
   readonly unavailable: string | undefined;
   /**
-   * Begins to fetch a snapshot, or joins those who do, and waits until machines can be resumed from it: page
-   * indexes and machine state are there, and the working set is on its way. When the lease is disposed of the rest
-   * is fetched too.
+   * Begins to fetch a snapshot, or joins those who fetch the very same from the same place and have not failed, and
+   * waits until machines can be resumed from it: page indexes and machine state are there, and the working set is
+   * on its way. When the lease is disposed of the rest is fetched too.
    *
    * @throws SporeletError `unsupported` where there is no lazy start; what the registry's client throws
    */
   start(options: LazyStart, signal: AbortSignal): Promise<LazyLease>;
-  /** The snapshot with this digest if it is being fetched: a pull of it waits for that. */
-  joins(digest: string): Promise<StoredSnapshot> | undefined;
+  /** The snapshot once all of it is in the store, if just this is being fetched from the same place. */
+  joins(wanted: WantedContent): Promise<StoredSnapshot> | undefined;
   /**
    * For a machine that was started lazily: waits until its snapshot is whole and in the store, and the file
    * `disk` of its directory is its whole disk. Undefined at once for other machines.

@@ -16,9 +16,9 @@ const compress = promisify(zstdCompress);
 export async function publishForTest(
   registry: TestRegistry,
   snapshot: StoredSnapshot,
-  options: { address?: string; workingSet?: WorkingSet; scratch: string },
+  options: { address?: string; repository?: string; workingSet?: WorkingSet; scratch: string },
 ): Promise<LazyStart> {
-  const repository = "test/guest";
+  const { repository = "test/guest" } = options;
   const context = { operation: "publish" };
   const layers: { -readonly [K in keyof LazyLayers]: LazyLayers[K] } = { memory: [], disk: [], files: {} };
   const descriptors: Descriptor[] = [];
