@@ -1,3 +1,4 @@
+import { annotationNames } from "@sporelet/oci";
 import { type ImageFile, imageFiles, type PublishedLayer, type StoredSnapshot } from "@sporelet/store";
 import type { Node } from "../node.ts";
 
@@ -13,7 +14,7 @@ export interface LocalBase extends Disposable {
  * collected until it is disposed of. Undefined when there is none.
  */
 export async function localBase(
-  node: Node,
+  node: Pick<Node, "store">,
   chain: readonly PublishedLayer[],
 ): Promise<LocalBase | undefined> {
   const found: { snapshot: StoredSnapshot; steps: LocalBase["steps"] }[] = [];
@@ -60,10 +61,18 @@ function stepsInCommon(
 ): LocalBase["steps"] | undefined {
   const steps = { memory: 0, disk: 0 };
   for (const file of imageFiles) {
-    const ours = own.filter((layer) => layer.file === file).map(({ digest }) => digest);
-    const theirs = chain.filter((layer) => layer.file === file).map(({ digest }) => digest);
-    if (ours.some((digest, i) => theirs[i] !== digest)) return undefined;
+    const ours = own.filter((layer) => layer.file === file).map(contentOf);
+    const theirs = chain.filter((layer) => layer.file === file).map(contentOf);
+    if (ours.some((content, i) => theirs[i] !== content)) return undefined;
     steps[file] = ours.length;
   }
   return steps;
+}
+
+/**
+ * What pages a step has. Its index tells them, to the byte; that a blob of this digest has this index is only known
+ * of blobs that were fetched whole, which those of a lazy start are not.
+ */
+function contentOf({ digest, annotations }: PublishedLayer): string {
+  return `${digest} ${annotations[annotationNames.indexDigest]}`;
 }
