@@ -1,5 +1,18 @@
 import { SporeletError } from "@sporelet/errors";
+import type { SnapshotManifest } from "@sporelet/oci";
 import { type SnapshotConfig, type SnapshotFile, snapshotFiles } from "@sporelet/store";
+
+/** What a manifest says of the sizes of files: undefined for those of images, which are in their blobs. */
+export function sizesOf({
+  memory,
+  disk,
+  files,
+}: Pick<SnapshotManifest, "memory" | "disk" | "files">): Map<SnapshotFile, number | undefined> {
+  const sizes = new Map<SnapshotFile, number | undefined>();
+  for (const { file } of [...memory, ...disk]) sizes.set(file, undefined);
+  for (const { file, rawBytes } of Object.values(files)) sizes.set(file, rawBytes);
+  return sizes;
+}
 
 /**
  * Refuses an artifact whose files are not those of its config, before anything is fetched or made of it. What the

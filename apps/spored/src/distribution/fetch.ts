@@ -18,7 +18,7 @@ import {
 } from "@sporelet/store";
 import type { Node } from "../node.ts";
 import { allOrStop, createGate, together } from "../together.ts";
-import { requireAgreement, requireSize } from "./agreement.ts";
+import { requireAgreement, requireSize, sizesOf } from "./agreement.ts";
 import { downloadBlob } from "./download.ts";
 import { layerOf, titleOf } from "./layers.ts";
 import { type LocalBase, layersBeyond, localBase } from "./local-base.ts";
@@ -102,14 +102,6 @@ function inheritedFiles(base: LocalBase | undefined, { files }: SnapshotConfig):
     if (base.snapshot.config.files[file]?.digest === digest) found.set(file, own);
   }
   return found;
-}
-
-/** What the manifest says of the sizes of files. Those of images are in their blobs. */
-function sizesOf({ memory, disk, files }: SnapshotManifest): Map<SnapshotFile, number | undefined> {
-  const sizes = new Map<SnapshotFile, number | undefined>();
-  for (const { file } of [...memory, ...disk]) sizes.set(file, undefined);
-  for (const { file, rawBytes } of Object.values(files)) sizes.set(file, rawBytes);
-  return sizes;
 }
 
 interface Image {

@@ -2,11 +2,12 @@ import path from "node:path";
 import { type FuseAccess, pageBytes } from "@sporelet/host";
 import type { Repository } from "@sporelet/oci";
 import { type BlobIndex, flatten, openFrame, type WorkingSet } from "@sporelet/page-image";
+import { requireSize } from "../distribution/agreement.ts";
 import { fetchIndexes } from "./blobs.ts";
 import { createFetcher, type Fetcher } from "./fetcher.ts";
 import { createFillingImage, type FillingImage } from "./image.ts";
 import { createPlanner, type Piece } from "./planner.ts";
-import type { LazyLayers } from "./spec.ts";
+import type { FetchSpec, LazyLayers } from "./spec.ts";
 
 /** One of the images whose frames are fetched. */
 interface LazyImage {
@@ -27,6 +28,10 @@ export interface LazyContent extends AsyncDisposable {
 export interface ContentOptions {
   repository: Repository;
   layers: LazyLayers;
+  /** The artifact's, for errors. */
+  name: string;
+  /** See `FetchSpec`. */
+  imageBytes: FetchSpec["imageBytes"];
   directory: string;
   workingSet: WorkingSet;
   patienceMs?: number | undefined;
@@ -57,6 +62,8 @@ export async function openContent(options: ContentOptions): Promise<LazyContent>
   const open = async (name: "memory" | "disk") => {
     const indexes = await fetchIndexes(repository, chains[name], signal);
     const flat = flatten(indexes);
+    // Before anything is made of it: blobs of little can claim to be much.
+    requireSize(options.name, name, flat.imageBytes, options.imageBytes[name]);
     const image = undo.use(await createFillingImage(path.join(directory, name), flat));
     return { name, indexes, flat, image };
   };

@@ -60,8 +60,7 @@ export async function runFetchServer(spec: FetchSpec, stop: AbortSignal, onReady
   const content: LazyContent = undo.use(
     await openContent({
       repository,
-      layers,
-      directory,
+      ...{ layers, directory, name: spec.name, imageBytes: spec.imageBytes },
       workingSet,
       patienceMs: spec.patienceMs,
       onChange: () => tellSoon(),

@@ -147,6 +147,42 @@ describe.runIf(reason === undefined)("a lazy start", () => {
     await nothingLeft(local);
   });
 
+  describe("is refused before anything of it is made", () => {
+    const config = () => JSON.parse(start.configBytes.toString());
+    const withMemory = (change: object) => {
+      const { files, ...rest } = config();
+      return Buffer.from(
+        JSON.stringify({ ...rest, files: { ...files, memory: { ...files.memory, ...change } } }),
+      );
+    };
+    it.each<[string, () => Partial<LazyStart>, string, RegExp]>([
+      [
+        "its disk has no layers",
+        () => ({ layers: { ...start.layers, disk: [] } }),
+        "corrupt",
+        /^disk is in its config and not in its layers/,
+      ],
+      [
+        "there is no room for it",
+        () => ({ configBytes: withMemory({ usedBytes: 2 ** 43 }) }),
+        "resource_exhausted",
+        /^it needs \d+ MiB/,
+      ],
+      [
+        "its memory has another size than its config says",
+        () => ({ configBytes: withMemory({ sizeBytes: 2 ** 28 + 4096 }) }),
+        "corrupt",
+        /^its memory has 268435456 bytes, and its config says 268439552/,
+      ],
+    ])("when %s", async (_, change, code, says) => {
+      await using local = await openLocalNode();
+      await expect(local.node.lazy.start({ ...start, ...change() }, signal)).rejects.toMatchObject({
+        ...{ code, reason: expect.stringMatching(says), hint: expect.any(String) },
+      });
+      expect(await traces(local)).toEqual([]);
+    });
+  });
+
   it("keeps what machines write to themselves, before and after the disk is whole", async () => {
     await using local = await openLocalNode();
     const lease = await local.node.lazy.start(start, signal);

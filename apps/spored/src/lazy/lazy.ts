@@ -10,7 +10,9 @@ import path from "node:path";
 import { SporeletError } from "@sporelet/errors";
 import { processStartTicks } from "@sporelet/host";
 import { parseConfig } from "@sporelet/store";
+import { requireAgreement, sizesOf } from "../distribution/agreement.ts";
 import { contentKey } from "../distribution/content-key.ts";
+import { requireRoom } from "../distribution/room.ts";
 import { destroy, retire } from "../lifecycle.ts";
 import type { ManagedMachine } from "../machine.ts";
 import type { Node, NodeParts } from "../node.ts";
@@ -103,13 +105,17 @@ export function createLazy(node: NodeParts): Lazy {
     signal: AbortSignal,
   ) => {
     const { name, configBytes, layers, origin, tag, publication } = options;
+    const config = parseConfig(configBytes.toString("utf8"), name);
+    requireAgreement(name, config, sizesOf(layers));
+    await requireRoom(node, name, { config, layers: [] });
+    const imageBytes = { memory: config.files.memory.sizeBytes, disk: config.files.disk?.sizeBytes ?? 0 };
     const id = newLazyId();
     const directory = lazyDirectory(node.store, id);
     const socket = path.join(node.runtimeDirectory, `lazy-${id.slice(0, 12)}.sock`);
     await mkdir(directory, { recursive: true, mode: 0o700 });
     try {
       const log = path.join(node.home, "lazy.log");
-      const what = { name, origin, layers, patienceMs: patienceMs() };
+      const what = { name, origin, layers, imageBytes, patienceMs: patienceMs() };
       const spec = { kind: "fetch", directory, socket, ...what } as const;
       const server = await startLazyServer(spec, log, signal);
       const record: LazyRecord = {

@@ -30,6 +30,8 @@ export interface FetchSpec {
   name: string;
   origin: LazyOrigin;
   layers: LazyLayers;
+  /** Sizes of the flat images as the config has them; 0 for a machine without a disk. */
+  imageBytes: Readonly<Record<"memory" | "disk", number>>;
   /** See `FetcherOptions`. */
   patienceMs?: number;
 }
