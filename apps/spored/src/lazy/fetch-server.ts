@@ -4,6 +4,7 @@ import path from "node:path";
 import { SporeletError } from "@sporelet/errors";
 import { type FuseFileSystem, mountFuse, syncPath, writeFileAtomic } from "@sporelet/host";
 import { registryClient } from "../distribution/client.ts";
+import { withPatience } from "./attempts.ts";
 import { fetchWhole } from "./blobs.ts";
 import { type LazyContent, openContent } from "./content.ts";
 import { createMachineDisk, type MachineDisk } from "./disk.ts";
@@ -74,13 +75,18 @@ export async function runFetchServer(spec: FetchSpec, stop: AbortSignal, onReady
   const { fetcher, memory, disk } = content;
   const later = Object.values(layers.files).filter((file) => !early.includes(file));
   const totalBytes = content.totalBytes + later.reduce((sum, { descriptor }) => sum + descriptor.size, 0);
-  const status = (): ServerStatus => ({
-    state,
-    fetchedBytes: fetcher.fetchedBytes + laterBytes,
-    totalBytes,
-    ...(fetcher.problem && { problem: fetcher.problem.reason }),
-    victims: victims.list,
-  });
+  let laterProblem: SporeletError | undefined;
+  const problem = () => (fetcher.problem ?? laterProblem)?.reason;
+  const status = (): ServerStatus => {
+    const reason = problem();
+    return {
+      state,
+      fetchedBytes: fetcher.fetchedBytes + laterBytes,
+      totalBytes,
+      ...(reason !== undefined && { problem: reason }),
+      victims: victims.list,
+    };
+  };
   const tell = () => rpc?.tell(status());
   let telling: NodeJS.Timeout | undefined;
   const tellSoon = () => {
@@ -124,7 +130,7 @@ export async function runFetchServer(spec: FetchSpec, stop: AbortSignal, onReady
   };
   const orphanWatch = setInterval(() => {
     const used = mounted.openCount() > 0 || (rpc?.connections ?? 0) > 0;
-    const busy = state === "fetching" && fetcher.problem === undefined;
+    const busy = state === "fetching" && problem() === undefined;
     if (used || busy) lastUse = performance.now();
     else if (performance.now() - lastUse > orphanMs) ending.abort();
   }, orphanMs / 6);
@@ -178,7 +184,14 @@ export async function runFetchServer(spec: FetchSpec, stop: AbortSignal, onReady
       const onBytes = (bytes: number) => {
         laterBytes += bytes;
       };
-      await fetchWhole(repository, file, at(file.file), { signal, onBytes });
+      // Machines run, and freezing them waits for this: it is no less worth waiting for than pages are.
+      await withPatience(() => fetchWhole(repository, file, at(file.file), { signal, onBytes }), {
+        signal,
+        onProblem(found) {
+          laterProblem = found;
+          tell();
+        },
+      });
     }
     await memory.image.sync();
     await disk?.image.sync();
@@ -192,7 +205,8 @@ export async function runFetchServer(spec: FetchSpec, stop: AbortSignal, onReady
   finish().catch((error) => {
     if (signal.aborted) return;
     state = "failed";
-    warn(SporeletError.from(error, { operation: "fetch" }).reason);
+    laterProblem = SporeletError.from(error, { operation: "fetch" });
+    warn(laterProblem.reason);
     tell();
   });
   await Promise.race([aborted(signal), mounted.ended]);

@@ -1,4 +1,5 @@
 import { SporeletError } from "@sporelet/errors";
+import { pauseAfter } from "./attempts.ts";
 import type { FetchRange, Piece, Planner } from "./planner.ts";
 
 /** Where blobs come from. */
@@ -54,7 +55,6 @@ export interface Fetcher {
 const defaultConnections = 3;
 const defaultPatienceMs = 60_000;
 const defaultRetryMs = 250;
-const longestDoublings = 3;
 /** So often the same piece may come wrong: a proxy in between may have been at fault. */
 const attemptsPerPiece = 3;
 
@@ -181,7 +181,7 @@ export function createFetcher(options: FetcherOptions): Fetcher {
         if (range.urgent) urgent -= 1;
         stir();
       }
-      if (failures > 0) await pause(retryMs * 2 ** Math.min(failures - 1, longestDoublings), stop.signal);
+      if (failures > 0) await pauseAfter(failures, retryMs, stop.signal);
     }
   };
 
@@ -276,19 +276,5 @@ function tookTooLong(patienceMs: number): SporeletError {
     operation: "fetch pages",
     reason: `nothing came from the registry for ${patienceMs / 1000} s`,
     hint: `${retryHint}; SPORELET_PATIENCE_MS, in spored's environment, has machines wait longer`,
-  });
-}
-
-/** Between attempts; the only event that could end it is the one that it is waited for. */
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(done, ms);
-    function done() {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", done);
-      resolve();
-    }
-    signal.addEventListener("abort", done, { once: true });
-    if (signal.aborted) done();
   });
 }

@@ -147,6 +147,20 @@ describe.runIf(reason === undefined)("a lazy start", () => {
     await nothingLeft(local);
   });
 
+  it("waits for the last of its files as patiently as for its pages", async () => {
+    await using local = await openLocalNode();
+    const lease = await local.node.lazy.start(start, signal);
+    const kernel = start.layers.files.kernel?.descriptor.digest;
+    registry.faults.add({ on: `GET ${kernel}`, status: 503, times: 15 });
+    {
+      // What nobody uses while its registry is away is given up.
+      using _held = await local.node.lazy.start(start, signal);
+      lease[Symbol.dispose]();
+      expect((await lease.snapshot.lazy.complete).digest).toBe(snapshot.digest);
+    }
+    await nothingLeft(local);
+  });
+
   describe("is refused before anything of it is made", () => {
     const config = () => JSON.parse(start.configBytes.toString());
     const withMemory = (change: object) => {
