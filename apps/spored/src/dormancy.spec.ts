@@ -39,7 +39,8 @@ describe.runIf(isRoot)("a machine that falls asleep and is woken", () => {
     await node?.[Symbol.asyncDispose]();
   });
   afterEach(async () => {
-    const { machines } = await node.client.listMachines({});
+    // A test that failed may have left none.
+    const { machines } = await (await node.reconnect()).listMachines({});
     for (const { id } of machines) await node.client.removeMachine({ machine: id, force: true });
     expect(await traces(node.home)).toEqual([]);
   });

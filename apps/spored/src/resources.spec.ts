@@ -15,12 +15,13 @@ describe("what machines may take of their host", () => {
   beforeAll(async () => {
     node = await startTestNode();
     await buildBase(node.client);
-  }, 120_000);
+  });
   afterAll(async () => {
     await node?.[Symbol.asyncDispose]();
   });
   afterEach(async () => {
-    const { machines } = await node.client.listMachines({});
+    // A test that failed may have left none.
+    const { machines } = await (await node.reconnect()).listMachines({});
     for (const { id } of machines) await node.client.removeMachine({ machine: id, force: true });
     await node.client.keepSlots({ snapshot: "base", slots: 0 });
     expect(await traces(node.home)).toEqual([]);

@@ -8,12 +8,13 @@ describe("slots", () => {
   beforeAll(async () => {
     node = await startTestNode();
     await buildBase(node.client);
-  }, 120_000);
+  });
   afterAll(async () => {
     await node?.[Symbol.asyncDispose]();
   });
   afterEach(async () => {
-    const { machines } = await node.client.listMachines({});
+    // A test that failed may have left none.
+    const { machines } = await (await node.reconnect()).listMachines({});
     for (const { id } of machines) await node.client.removeMachine({ machine: id, force: true });
     for (const { snapshot } of await pools()) await node.client.keepSlots({ snapshot, slots: 0 });
     expect(await traces(node.home)).toEqual([]);

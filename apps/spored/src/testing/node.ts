@@ -23,16 +23,17 @@ export async function startTestNode(parent?: string): Promise<TestNode> {
   const home = path.join(directory.path, "home");
   const options = { idleExitSeconds: 0 };
   let client = await connectNode(home, options);
+  const reconnect = async () => {
+    client[Symbol.dispose]();
+    client = await connectNode(home, options);
+    return client;
+  };
   return {
     home,
     get client() {
       return client;
     },
-    async reconnect() {
-      client[Symbol.dispose]();
-      client = await connectNode(home, options);
-      return client;
-    },
+    reconnect,
     async kill() {
       const record = locateNode(home);
       if (record === undefined) throw new Error("no spored runs");
@@ -40,6 +41,8 @@ export async function startTestNode(parent?: string): Promise<TestNode> {
       await gone(record.pid);
     },
     async [Symbol.asyncDispose]() {
+      // After a test that failed none may run, and machines may.
+      await reconnect();
       const pid = locateNode(home)?.pid;
       await client.shutdownNode({ stopMachines: true });
       client[Symbol.dispose]();
@@ -133,12 +136,17 @@ export async function namespaces(home: string): Promise<string[]> {
   return names.filter((name) => name.startsWith(`spore-${ownerOf(home)}-`));
 }
 
-/** Waits until a process is no more, by its entry in /proc: it need not be our child. */
+/**
+ * Waits until a process is no more, by its entry in /proc: it need not be our child. A leader that is a zombie may
+ * still have threads, and with them its files and sockets: a thread is listed until it has let go of them.
+ */
 async function gone(pid: number): Promise<void> {
   const deadline = performance.now() + 30_000;
   for (;;) {
     const stat = await readFile(`/proc/${pid}/stat`, "latin1").catch(() => undefined);
-    if (stat === undefined || stat.slice(stat.lastIndexOf(")") + 2).startsWith("Z")) return;
+    if (stat === undefined) return;
+    const threads = await readdir(`/proc/${pid}/task`).catch(() => []);
+    if (stat.slice(stat.lastIndexOf(")") + 2).startsWith("Z") && threads.length <= 1) return;
     if (performance.now() > deadline) throw new Error(`process ${pid} does not end`);
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
