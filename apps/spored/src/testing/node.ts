@@ -1,8 +1,9 @@
-import { readdir, readFile, rm } from "node:fs/promises";
+import { constants, cp, mkdir, readdir, readFile, rm } from "node:fs/promises";
 import path from "node:path";
 import { type node as api, connectNode, locateNode, type NodeClient } from "@sporelet/api";
 import { ownerOf, runtimeDirectoryOf } from "@sporelet/host";
 import { temporaryDirectory } from "@sporelet/host/testing";
+import { testLayer0 } from "../../../../packages/vmm/src/conformance/layer0.ts";
 
 /** A home of its own with a spored that serves it; disposing of it ends its machines and itself. */
 export interface TestNode extends AsyncDisposable {
@@ -55,12 +56,25 @@ export async function startTestNode(parent?: string): Promise<TestNode> {
   };
 }
 
-/** Builds Layer 0 as `base:latest`. */
+/** Builds Layer 0 as `base:latest`, of the kernel and the initramfs that all tests share. */
 export async function buildBase(client: NodeClient): Promise<api.Snapshot> {
+  await shareLayer0((await client.version({})).home);
   for await (const { event } of client.build({ path: "/", tag: "base", layer: 0 })) {
     if (event.case === "result") return event.value;
   }
   throw new Error("the build ended without a result");
+}
+
+/** Puts into a node's cache what it would fetch from Debian and unpack: the tests of each file have a new node. */
+async function shareLayer0(home: string): Promise<void> {
+  const { kernel, initramfs } = await testLayer0();
+  for (const file of [kernel, initramfs]) {
+    const entry = path.dirname(file);
+    const [stage = "", key = ""] = entry.split(path.sep).slice(-2);
+    const target = path.join(home, "store/cache", stage, key);
+    await mkdir(path.dirname(target), { recursive: true, mode: 0o700 });
+    await cp(entry, target, { recursive: true, mode: constants.COPYFILE_FICLONE });
+  }
 }
 
 export type RunRequest = Extract<Parameters<NodeClient["run"]>[0], { $typeName?: never }>;
