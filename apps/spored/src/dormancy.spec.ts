@@ -6,6 +6,7 @@ import { buffer } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { node as api } from "@sporelet/api";
 import { runtimeDirectoryOf } from "@sporelet/host";
+import { freePorts } from "@sporelet/host/testing";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import {
   buildBase,
@@ -19,7 +20,6 @@ import {
 
 const isRoot = process.getuid?.() === 0;
 const guestPort = 9000;
-const ports = [{ host: 0, guest: guestPort }];
 /** Echoes what comes. */
 const server = `nc -ll -p ${guestPort} -e cat >/dev/null 2>&1 </dev/null &
   until nc -w 1 127.0.0.1 ${guestPort} </dev/null; do sleep 0.1; done`;
@@ -46,6 +46,8 @@ describe.runIf(isRoot)("a machine that falls asleep and is woken", () => {
   });
 
   const started = async (request: RunRequest): Promise<{ machine: api.Machine; port: number }> => {
+    // Taken again by the next spored.
+    const ports = [{ host: await freePorts(), guest: guestPort }];
     const [machine] = await run(node.client, { name: "sleeper", ports, ...request });
     const port = machine?.ports[0]?.host;
     if (machine === undefined || port === undefined) throw new Error("no machine with a port");

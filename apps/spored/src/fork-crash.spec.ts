@@ -1,11 +1,11 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { node as api } from "@sporelet/api";
+import { freePorts } from "@sporelet/host/testing";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { forked, run, startTestNode, type TestNode, traces } from "./testing/node.ts";
 import { buildWorker, portOf, sound, verify, workerPort } from "./testing/worker.ts";
 
 const isRoot = process.getuid?.() === 0;
-const ports = [{ host: 0, guest: workerPort }];
 const kills = Number(process.env.SPORELET_TEST_KILLS ?? 100);
 /** So many of them when the operation has ended, at whatever time that is. */
 const afterTheEnd = 3;
@@ -21,12 +21,15 @@ it("is killed while it freezes real guests", (ctx) => {
 describe.runIf(isRoot)(`a spored that is killed at ${kills} instants`, () => {
   let node: TestNode;
   let parent: api.Machine;
+  /** Its port is taken again by the next spored. */
+  const published = async () => [{ host: await freePorts(), guest: workerPort }];
   /** Lines of `traces` that are the parent's. */
   let itsOwn: string[];
 
   beforeAll(async () => {
     node = await startTestNode();
     await buildWorker(node);
+    const ports = await published();
     const [machine] = await run(node.client, { snapshot: "worker", name: "parent", ports });
     if (machine === undefined) throw new Error("no machine");
     parent = machine;
@@ -102,6 +105,8 @@ describe.runIf(isRoot)(`a spored that is killed at ${kills} instants`, () => {
   });
 
   it("in a fork leaves whole children or none, and the machine at work", { timeout: timeoutMs }, async () => {
-    await killedDuring((n) => forked(node.client, { machine: "parent", name: `child-${n}`, ports }));
+    await killedDuring(async (n) =>
+      forked(node.client, { machine: "parent", name: `child-${n}`, ports: await published() }),
+    );
   });
 });

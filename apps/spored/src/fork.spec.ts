@@ -4,6 +4,7 @@ import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { node as api } from "@sporelet/api";
 import { runProcess } from "@sporelet/host";
+import { freePorts } from "@sporelet/host/testing";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { forked, run, shell, startTestNode, type TestNode, traces } from "./testing/node.ts";
 import {
@@ -320,13 +321,13 @@ describe.runIf(isRoot)("a machine that works", () => {
       await refused({ machine: "parent", name: "No Name" }, { code: "invalid_argument" });
       await refused({ machine: "parent", name: "parent" }, { code: "already_exists" });
       await refused({ machine: "parent", ports: [{ host: 1, guest: 0 }] }, { code: "invalid_argument" });
-      const server = net.createServer().listen(0, "127.0.0.1");
+      const host = await freePorts(2);
+      const server = net.createServer().listen(host + 1, "127.0.0.1");
       await once(server, "listening");
-      const { port } = server.address() as net.AddressInfo;
-      const taken = [{ host: port - 1, guest: workerPort }];
+      const taken = [{ host, guest: workerPort }];
       await refused(
         { machine: "parent", count: 2, ports: taken },
-        { code: "already_exists", message: expect.stringContaining(String(port)) },
+        { code: "already_exists", message: expect.stringContaining(String(host + 1)) },
       );
       server.close();
     });

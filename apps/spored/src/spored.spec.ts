@@ -1,6 +1,7 @@
 import { once } from "node:events";
 import net from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
+import { freePorts } from "@sporelet/host/testing";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { buildBase, run, shell, startTestNode, type TestNode, traces } from "./testing/node.ts";
 
@@ -76,10 +77,10 @@ describe.runIf(isRoot)("spored with real guests", () => {
   });
 
   it("undoes a whole run when one clone fails", async () => {
-    const server = net.createServer().listen(0, "127.0.0.1");
+    const host = await freePorts(2);
+    const server = net.createServer().listen(host + 1, "127.0.0.1");
     await once(server, "listening");
-    const { port } = server.address() as net.AddressInfo;
-    const ports = [{ host: port - 1, guest: 80 }];
+    const ports = [{ host, guest: 80 }];
     await expect(run(node.client, { count: 2, ports })).rejects.toMatchObject({
       code: "already_exists",
     });
@@ -232,7 +233,8 @@ describe.runIf(isRoot)("spored with real guests", () => {
   it("is killed at any moment and takes its machines over again", async () => {
     await run(node.client, {
       name: "survivor",
-      ports: [{ host: 0, guest: 7000 }],
+      // Taken again by the next spored.
+      ports: [{ host: await freePorts(), guest: 7000 }],
       env: { KEPT: "yes" },
     });
     await run(node.client, { name: "paused" });

@@ -1,6 +1,7 @@
 import { readdir } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { node as api } from "@sporelet/api";
+import { freePorts } from "@sporelet/host/testing";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { run, startTestNode, type TestNode, traces } from "./testing/node.ts";
 import { buildWorker, portOf, sound, verify, type WorkerReport, workerPort } from "./testing/worker.ts";
@@ -21,7 +22,8 @@ describe.runIf(isRoot)(`a spored that is killed at ${kills} instants`, () => {
   beforeAll(async () => {
     node = await startTestNode();
     await buildWorker(node);
-    const ports = [{ host: 0, guest: workerPort }];
+    // Taken again by the next spored, and when it wakes.
+    const ports = [{ host: await freePorts(), guest: workerPort }];
     const [started] = await run(node.client, { snapshot: "worker", name: "sleeper", ports });
     if (started === undefined) throw new Error("no machine");
     machine = started;

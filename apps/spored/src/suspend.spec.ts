@@ -5,6 +5,7 @@ import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { node as api } from "@sporelet/api";
 import { cloneFile, runProcess, runtimeDirectoryOf } from "@sporelet/host";
+import { freePorts } from "@sporelet/host/testing";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { type RunRequest, run, shell, startTestNode, type TestNode, traces } from "./testing/node.ts";
 import { buildWorker, endWork, portOf, sound, verify, visit, workerPort } from "./testing/worker.ts";
@@ -48,7 +49,8 @@ describe.runIf(isRoot)("a machine that is suspended", () => {
     const [machine] = await run(node.client, {
       snapshot: "worker",
       name: "sleeper",
-      ports,
+      // Taken again when it wakes.
+      ports: [{ host: await freePorts(), guest: workerPort }],
       ...request,
     });
     if (machine === undefined) throw new Error("no machine");

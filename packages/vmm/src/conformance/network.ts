@@ -1,7 +1,7 @@
 /** The part of the suite that needs a network: a service frozen in a guest answers in its clones. */
 import { createServer, type Socket } from "node:net";
 import { guestNetwork } from "@sporelet/host";
-import { testNetns, whyNoNetns } from "@sporelet/host/testing";
+import { freePorts, testNetns, whyNoNetns } from "@sporelet/host/testing";
 import { expect, it } from "vitest";
 import type { ConformanceContext } from "../conformance.ts";
 import type { BootSpec, MachineShape, NetworkBackend, SlotSpec } from "../contract.ts";
@@ -56,7 +56,7 @@ export function networkTests({ context, bootSpec, slotSpec, newDirectory }: Tool
   });
 
   it("reaches a guest by a port of the user-mode network", async () => {
-    const hostPort = await freePort();
+    const hostPort = await freePorts();
     const forward = { hostAddress: "127.0.0.1", hostPort, guestPort };
     const ask = async () => {
       const response = await fetch(`http://127.0.0.1:${hostPort}/`);
@@ -90,12 +90,4 @@ async function get(socket: Socket): Promise<string> {
   const parts: Buffer[] = [];
   for await (const part of socket) parts.push(part as Buffer);
   return Buffer.concat(parts).toString();
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await new Promise((resolve) => server.once("listening", resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }
