@@ -128,6 +128,15 @@ export async function shell(client: NodeClient, machine: string, script: string)
   throw new Error("no exit");
 }
 
+/**
+ * By how much a guest's clock is wrong at least, milliseconds, that was at so many whole seconds at some time between
+ * two of the host's.
+ */
+export function clockErrorMs(seconds: number, sinceMs: number, untilMs: number): number {
+  const earliestMs = seconds * 1000;
+  return Math.max(0, sinceMs - (earliestMs + 1000), earliestMs - untilMs);
+}
+
 /** What a node has on the host that is to go with its machines: processes, namespaces in use, files. */
 export async function traces(home: string): Promise<string[]> {
   const found: string[] = [];
