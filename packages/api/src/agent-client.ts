@@ -14,6 +14,7 @@ import {
   HelloReplySchema,
   HelloSchema,
 } from "./gen/sporelet/agent/v1/agent_pb.ts";
+import { beginContact, nanoseconds, settleClock } from "./guest-clock.ts";
 import { createWallClock } from "./wall-clock.ts";
 
 /** Version of the agent protocol that this client speaks; an agent refuses any other. */
@@ -43,7 +44,7 @@ export function helloFrame(hello: HelloInit): Uint8Array {
 function greeting(hello: HelloInit): { bytes: Uint8Array; answerMarker: Uint8Array } {
   const message = create(HelloSchema, hello);
   if (message.protocol === 0) message.protocol = agentProtocol;
-  if (message.wallClockNs === 0n) message.wallClockNs = wallClockNs();
+  if (message.wallClockNs === 0n) message.wallClockNs = nanoseconds(hostClockMs());
   if (message.entropy.length === 0) message.entropy = randomBytes(entropyBytes);
   const body = toBinary(HelloSchema, message);
   const frame = encodeFrame(body);
@@ -58,11 +59,8 @@ function digest(of: Uint8Array): Uint8Array {
   return createHash("sha256").update(of).digest().subarray(0, 16);
 }
 
+/** The clock that guests' clocks are set by, milliseconds. */
 const hostClockMs = createWallClock();
-
-function wallClockNs(): bigint {
-  return BigInt(Math.round(hostClockMs() * 1000)) * 1000n;
-}
 
 export interface FirstContactOptions {
   signal?: AbortSignal | undefined;
@@ -71,8 +69,8 @@ export interface FirstContactOptions {
 }
 
 /**
- * Makes first contact: sends `hello`, unless it is "sent" (a slot writes it before the guest runs), and
- * waits for the answer. Throws `guest_failed` with the hook's output as log when the guest did not become
+ * Makes first contact: sends `hello`, unless it is "sent" (a slot writes it before the guest runs), waits for the
+ * answer, and sees to it that the guest's clock is right to 10 ms (of one that was booted or resumed). Throws `guest_failed` with the hook's output as log when the guest did not become
  * what it should, `incompatible` when it speaks another protocol, `deadline_exceeded`, or `unavailable`
  * when the channel ends.
  */
@@ -85,15 +83,19 @@ export async function firstContact(
   const timeoutMs = options.timeoutMs ?? defaultTimeoutMs;
   const limit = AbortSignal.timeout(timeoutMs);
   const signal = options.signal ? AbortSignal.any([options.signal, limit]) : limit;
+  using contact = beginContact();
   try {
     if (hello !== "sent") {
       const { bytes, answerMarker } = greeting(hello);
       channel.write(bytes);
       await skipThrough(channel, answerMarker, signal);
     }
-    const reply = fromBinary(HelloReplySchema, await readFrame(channel, signal));
+    const answer = await readFrame(channel, signal);
+    const receivedMs = hostClockMs();
+    const reply = fromBinary(HelloReplySchema, answer);
     if (reply.error) throw contactFailed(operation, reply.error);
-    return reply;
+    const clock = { contact, now: hostClockMs, protocol: agentProtocol, signal };
+    return await settleClock(channel, reply, receivedMs, clock);
   } catch (error) {
     if (limit.aborted && error === limit.reason) {
       throw new SporeletError({

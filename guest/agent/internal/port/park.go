@@ -63,13 +63,7 @@ func (l *Listener) readParked(watch, fd int) error {
 		if err != nil && err != unix.EINTR {
 			return err
 		}
-		if count <= 0 {
-			l.idle = time.Now()
-			if l.idle.Sub(began) > usually {
-				step = longStep
-			}
-			continue
-		}
+		now := time.Now()
 		n, err := syscall.Read(fd, l.buffer)
 		if err != nil && err != syscall.EAGAIN && err != syscall.EINTR {
 			return err
@@ -77,6 +71,13 @@ func (l *Listener) readParked(watch, fd int) error {
 		if n > 0 {
 			l.next = l.buffer[:n]
 			return nil
+		}
+		// A host that is there and silent has woken us already: its words, which it wrote before, are on their way.
+		if count <= 0 && err == nil {
+			l.idle = now
+		}
+		if now.Sub(began) > usually {
+			step = longStep
 		}
 	}
 }

@@ -283,3 +283,18 @@ func TestAParkedAgentKnowsWhenNothingHadCome(t *testing.T) {
 		t.Fatalf("an agent that was not parked was idle at %v", idle)
 	}
 }
+
+func TestAParkedAgentDoesNotCountAsIdleWhileASilentHostIsThere(t *testing.T) {
+	l, dial := fifo(t, "")
+	l.parked = true
+	result := accept(l)
+	host := dial()
+	came := time.Now()
+	// Longer than many looks at the clock.
+	time.Sleep(50 * time.Millisecond)
+	send(t, host, "hello")
+	_ = take(t, result)
+	if idle := l.Idle(); idle.After(came.Add(5 * time.Millisecond)) {
+		t.Fatalf("it was idle %v after the host had come", idle.Sub(came))
+	}
+}

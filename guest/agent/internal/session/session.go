@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -96,9 +97,16 @@ func (k *Keeper) Serve(conn net.Conn) error {
 			return err
 		}
 		if !rehearsal {
-			return k.serveHTTP(conn)
+			break
 		}
 	}
+	served, err := k.setClock(conn)
+	if errors.Is(err, errLeft) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	return k.serveHTTP(served)
 }
 
 // unmarked is a stream without the marker that it may begin with.
@@ -133,12 +141,11 @@ var errLeft = errors.New("the host left")
 
 // firstContact answers one Hello, and says whether that was a rehearsal.
 func (k *Keeper) firstContact(conn net.Conn) (rehearsal bool, failure error) {
-	body, err := frame.Read(&unmarked{Reader: conn, marker: k.Marker()})
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return false, errLeft
-	} else if err != nil {
-		return false, fmt.Errorf("first contact: %w", err)
+	body, err := readFrame(&unmarked{Reader: conn, marker: k.Marker()})
+	if err != nil {
+		return false, err
 	}
+	heard := time.Now()
 	hello := &agentv1.Hello{}
 	reply := &agentv1.HelloReply{Protocol: Protocol, AgentVersion: k.Version}
 	if err := proto.Unmarshal(body, hello); err != nil {
@@ -151,8 +158,10 @@ func (k *Keeper) firstContact(conn net.Conn) (rehearsal bool, failure error) {
 		k.bootID = strings.TrimSpace(string(id))
 	}
 	reply.BootId = k.bootID
-	reply.WallClockNs = time.Now().UnixNano()
-	answer, err := proto.Marshal(reply)
+	if kind := hello.Kind; kind == agentv1.HelloKind_HELLO_KIND_BOOT || kind == agentv1.HelloKind_HELLO_KIND_RESUME {
+		reply.HostClockNs = hello.WallClockNs
+	}
+	answer, err := withTime(reply, heard)
 	if err != nil {
 		return false, err
 	}
@@ -179,6 +188,78 @@ func (k *Keeper) firstContact(conn net.Conn) (rehearsal bool, failure error) {
 		k.ready.Do(k.Ready)
 	}
 	return false, nil
+}
+
+func readFrame(from io.Reader) ([]byte, error) {
+	body, err := frame.Read(from)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, errLeft
+	} else if err != nil {
+		return nil, fmt.Errorf("first contact: %w", err)
+	}
+	return body, nil
+}
+
+// withTime encodes a reply with what its host needs to compare the clocks, as late as possible.
+func withTime(reply *agentv1.HelloReply, heard time.Time) ([]byte, error) {
+	now := time.Now()
+	reply.WallClockNs = now.UnixNano()
+	reply.HandlingUs = uint32(min(now.Sub(heard).Microseconds(), math.MaxUint32))
+	return proto.Marshal(reply)
+}
+
+// preface is what HTTP/2 begins with (RFC 9113, section 3.4). As the length of a frame it would be far too large.
+var preface = []byte("PRI ")
+
+// setClock moves the clock as the host asks, until HTTP/2 begins. It returns the connection as it is then.
+func (k *Keeper) setClock(conn net.Conn) (net.Conn, error) {
+	for {
+		head := make([]byte, len(preface))
+		if _, err := io.ReadFull(conn, head); err != nil {
+			return nil, errLeft
+		}
+		if bytes.Equal(head, preface) {
+			return &resumed{Conn: conn, head: head}, nil
+		}
+		body, err := readFrame(io.MultiReader(bytes.NewReader(head), conn))
+		if err != nil {
+			return nil, err
+		}
+		heard := time.Now()
+		hello := &agentv1.Hello{}
+		reply := &agentv1.HelloReply{Protocol: Protocol, AgentVersion: k.Version}
+		if err := proto.Unmarshal(body, hello); err != nil || hello.Kind != agentv1.HelloKind_HELLO_KIND_CLOCK {
+			reply.Error = &agentv1.AgentError{Code: "protocol", Message: "first contact was made before"}
+		} else {
+			reply.Error = k.Guest.ShiftClock(time.Duration(hello.ClockShiftNs))
+		}
+		reply.HostClockNs = hello.WallClockNs
+		answer, err := withTime(reply, heard)
+		if err != nil {
+			return nil, err
+		}
+		if err := frame.Write(conn, answer); err != nil {
+			return nil, fmt.Errorf("first contact: %w", err)
+		}
+		if reply.Error != nil {
+			return nil, fmt.Errorf("first contact: %s: %s", reply.Error.Code, reply.Error.Message)
+		}
+	}
+}
+
+// resumed is a connection of which the first bytes were read already.
+type resumed struct {
+	net.Conn
+	head []byte
+}
+
+func (r *resumed) Read(p []byte) (int, error) {
+	if len(r.head) == 0 {
+		return r.Conn.Read(p)
+	}
+	n := copy(p, r.head)
+	r.head = r.head[n:]
+	return n, nil
 }
 
 func (k *Keeper) apply(hello *agentv1.Hello, reply *agentv1.HelloReply) *agentv1.AgentError {

@@ -27,14 +27,19 @@ func NewLinux() (*Linux, error) {
 	return &Linux{random: random, socket: -1}, nil
 }
 
-// SetClock sets the wall clock unless it is right within the tolerance.
-func (l *Linux) SetClock(wall time.Time, tolerance time.Duration) error {
-	if difference := time.Since(wall.Round(0)); difference.Abs() <= tolerance {
-		return nil
+// ShiftClock moves the wall clock (ADJ_SETOFFSET, adjtimex(2); Linux 2.6.39). The kernel does that in one step: with
+// clock_settime all the time that passes between the reading of a clock and the call, in which a busy host may run
+// something else, would be lost.
+func (l *Linux) ShiftClock(by time.Duration) error {
+	seconds := by / time.Second
+	rest := by % time.Second
+	if rest < 0 {
+		seconds, rest = seconds-1, rest+time.Second
 	}
-	spec := unix.NsecToTimespec(wall.UnixNano())
-	if err := unix.ClockSettime(unix.CLOCK_REALTIME, &spec); err != nil {
-		return fmt.Errorf("clock_settime: %w", err)
+	shift := unix.Timex{Modes: unix.ADJ_SETOFFSET}
+	shift.Time.Sec, shift.Time.Usec = int64(seconds), rest.Microseconds()
+	if _, err := unix.Adjtimex(&shift); err != nil {
+		return fmt.Errorf("adjtimex: %w", err)
 	}
 	return nil
 }
@@ -69,9 +74,9 @@ func (l *Linux) SetHostname(name string) error { return unix.Sethostname([]byte(
 // DryRun changes nothing: for serving on a developer's machine.
 type DryRun struct{}
 
-func (DryRun) SetClock(time.Time, time.Duration) error { return nil }
-func (DryRun) AddEntropy([]byte) error                 { return nil }
-func (DryRun) SetHostname(string) error                { return nil }
-func (DryRun) SetNetwork(_, _, _ string) error         { return nil }
-func (DryRun) HasNetwork() bool                        { return false }
-func (DryRun) Prepare() error                          { return nil }
+func (DryRun) ShiftClock(time.Duration) error  { return nil }
+func (DryRun) AddEntropy([]byte) error         { return nil }
+func (DryRun) SetHostname(string) error        { return nil }
+func (DryRun) SetNetwork(_, _, _ string) error { return nil }
+func (DryRun) HasNetwork() bool                { return false }
+func (DryRun) Prepare() error                  { return nil }

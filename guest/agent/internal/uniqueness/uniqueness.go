@@ -45,7 +45,8 @@ type Guest struct {
 
 // Kernel is the part that cannot be tried out on a developer's machine.
 type Kernel interface {
-	SetClock(wall time.Time, tolerance time.Duration) error
+	// ShiftClock moves the wall clock, forward or back.
+	ShiftClock(by time.Duration) error
 	AddEntropy(entropy []byte) error
 	SetHostname(name string) error
 	SetNetwork(mac, address, gateway string) error
@@ -95,7 +96,7 @@ func (g *Guest) Apply(hello *agentv1.Hello, reply *agentv1.HelloReply, environme
 		if hello.Kind == agentv1.HelloKind_HELLO_KIND_RECONNECT {
 			tolerance = reconnectTolerance
 		}
-		if err := g.Kernel.SetClock(g.timeNow(hello), tolerance); err != nil {
+		if err := g.setClock(hello, tolerance); err != nil {
 			if hello.Kind == agentv1.HelloKind_HELLO_KIND_RECONNECT {
 				err = errors.Join(err, g.Thaw()) // It is the same guest as before, whatever its clock.
 			}
@@ -149,17 +150,34 @@ func (g *Guest) Apply(hello *agentv1.Hello, reply *agentv1.HelloReply, environme
 	return nil
 }
 
-// timeNow is the host's time, moved on by how long its words have waited for us.
-func (g *Guest) timeNow(hello *agentv1.Hello) time.Time {
-	written := time.Unix(0, hello.WallClockNs)
+// setClock sets the wall clock to the host's time, moved on by how long its words have waited for us, unless it is
+// right within the tolerance. One look at our clocks is enough for both: what passes afterwards passes for all.
+func (g *Guest) setClock(hello *agentv1.Hello, tolerance time.Duration) error {
+	now := time.Now()
+	host := time.Unix(0, hello.WallClockNs)
 	idle := g.rehearsed
 	if idle.IsZero() && g.Idle != nil {
 		idle = g.Idle()
 	}
-	if idle.IsZero() {
-		return written
+	if !idle.IsZero() {
+		host = host.Add(now.Sub(idle))
 	}
-	return written.Add(time.Since(idle))
+	// Without Round the monotonic clock would be compared.
+	if by := host.Sub(now.Round(0)); by.Abs() > tolerance {
+		return g.Kernel.ShiftClock(by)
+	}
+	return nil
+}
+
+// ShiftClock moves the wall clock as the host asks: it knows better how far that is off than we do.
+func (g *Guest) ShiftClock(by time.Duration) *agentv1.AgentError {
+	if by == 0 {
+		return nil
+	}
+	if err := g.Kernel.ShiftClock(by); err != nil {
+		return failed("clock", err)
+	}
+	return nil
 }
 
 // Rehearsed is called when a rehearsal was answered: the host stops the guest at once, and it goes on with the

@@ -20,6 +20,8 @@ type recorder struct {
 	fail  string
 	// offline: the guest has no network interface.
 	offline bool
+	// shifts are those of the clock.
+	shifts []time.Duration
 }
 
 func (r *recorder) call(name string) error {
@@ -30,12 +32,15 @@ func (r *recorder) call(name string) error {
 	return nil
 }
 
-func (r *recorder) SetClock(time.Time, time.Duration) error { return r.call("clock") }
-func (r *recorder) AddEntropy([]byte) error                 { return r.call("entropy") }
-func (r *recorder) SetHostname(string) error                { return r.call("hostname") }
-func (r *recorder) SetNetwork(_, _, _ string) error         { return r.call("network") }
-func (r *recorder) HasNetwork() bool                        { return !r.offline }
-func (r *recorder) Prepare() error                          { return r.call("prepare") }
+func (r *recorder) ShiftClock(by time.Duration) error {
+	r.shifts = append(r.shifts, by)
+	return r.call("clock")
+}
+func (r *recorder) AddEntropy([]byte) error         { return r.call("entropy") }
+func (r *recorder) SetHostname(string) error        { return r.call("hostname") }
+func (r *recorder) SetNetwork(_, _, _ string) error { return r.call("network") }
+func (r *recorder) HasNetwork() bool                { return !r.offline }
+func (r *recorder) Prepare() error                  { return r.call("prepare") }
 
 func resumeHello() *agentv1.Hello {
 	return &agentv1.Hello{
@@ -89,6 +94,20 @@ func TestAResumeWithoutAnIdentityIsRefused(t *testing.T) {
 	hello.Network = nil
 	if failure := apply(&Guest{Root: t.TempDir(), Kernel: &recorder{offline: true}}, hello); failure != nil {
 		t.Errorf("a guest without an interface needs a network: %v", failure)
+	}
+}
+
+func TestTheClockIsMovedByWhatTheWordsHaveWaitedToo(t *testing.T) {
+	kernel := &recorder{}
+	idle := time.Now().Add(-40 * time.Millisecond)
+	guest := &Guest{Root: t.TempDir(), Kernel: kernel, Idle: func() time.Time { return idle }}
+	hello := resumeHello()
+	hello.WallClockNs = time.Now().Add(time.Hour).UnixNano()
+	if failure := apply(guest, hello); failure != nil {
+		t.Fatal(failure)
+	}
+	if off := kernel.shifts[0] - time.Hour - 40*time.Millisecond; len(kernel.shifts) != 1 || off.Abs() > 20*time.Millisecond {
+		t.Fatalf("the clock was moved by %v", kernel.shifts)
 	}
 }
 

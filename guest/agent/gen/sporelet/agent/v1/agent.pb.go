@@ -14,6 +14,8 @@
 //     big-endian length and that many bytes of protobuf, at most 1 MiB. The
 //     host may send its Hello before the guest runs: a resumed guest finds it
 //     waiting. If the reply carries an error the guest must not be used.
+//     A host that does not trust the guest's clock then sends one CLOCK after
+//     the other, each of which is answered, until it does.
 //  2. Then the same stream is HTTP/2 with prior knowledge, the host being the
 //     client, and carries AgentService by the Connect protocol.
 //
@@ -60,6 +62,10 @@ const (
 	// another Hello. What a guest has done once it does much sooner again, so a
 	// host that prepares a clone has it rehearse before it knows whose it will be.
 	HelloKind_HELLO_KIND_REHEARSAL HelloKind = 4
+	// Follows the answer to a BOOT, a RESUME or another CLOCK on the same
+	// connection: the wall clock is moved, and nothing else happens. The reply
+	// tells the host how well.
+	HelloKind_HELLO_KIND_CLOCK HelloKind = 5
 )
 
 // Enum value maps for HelloKind.
@@ -70,6 +76,7 @@ var (
 		2: "HELLO_KIND_RESUME",
 		3: "HELLO_KIND_RECONNECT",
 		4: "HELLO_KIND_REHEARSAL",
+		5: "HELLO_KIND_CLOCK",
 	}
 	HelloKind_value = map[string]int32{
 		"HELLO_KIND_UNSPECIFIED": 0,
@@ -77,6 +84,7 @@ var (
 		"HELLO_KIND_RESUME":      2,
 		"HELLO_KIND_RECONNECT":   3,
 		"HELLO_KIND_REHEARSAL":   4,
+		"HELLO_KIND_CLOCK":       5,
 	}
 )
 
@@ -116,7 +124,8 @@ type Hello struct {
 	WallClockNs int64 `protobuf:"varint,3,opt,name=wall_clock_ns,json=wallClockNs,proto3" json:"wall_clock_ns,omitempty"`
 	// Fresh randomness for the guest kernel's generator, 32 to 512 bytes.
 	Entropy []byte `protobuf:"bytes,4,opt,name=entropy,proto3" json:"entropy,omitempty"`
-	// Empty fields below are left as they are in the guest.
+	// Empty fields below are left as they are in the guest; a RESUME that lacks
+	// one of the next three is refused (the network: if the guest has an interface).
 	Hostname string `protobuf:"bytes,5,opt,name=hostname,proto3" json:"hostname,omitempty"`
 	// 32 lower-case hexadecimal digits.
 	MachineId string   `protobuf:"bytes,6,opt,name=machine_id,json=machineId,proto3" json:"machine_id,omitempty"`
@@ -130,7 +139,9 @@ type Hello struct {
 	// Environment that hooks see, and every later Exec, below its own. The agent
 	// forgets it when it parks, so that it is in no snapshot; a RECONNECT that
 	// holds some gives it again.
-	Env           map[string]string `protobuf:"bytes,10,rep,name=env,proto3" json:"env,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Env map[string]string `protobuf:"bytes,10,rep,name=env,proto3" json:"env,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Of a CLOCK: by how much the guest's wall clock is moved, nanoseconds.
+	ClockShiftNs  int64 `protobuf:"zigzag64,11,opt,name=clock_shift_ns,json=clockShiftNs,proto3" json:"clock_shift_ns,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -235,6 +246,13 @@ func (x *Hello) GetEnv() map[string]string {
 	return nil
 }
 
+func (x *Hello) GetClockShiftNs() int64 {
+	if x != nil {
+		return x.ClockShiftNs
+	}
+	return 0
+}
+
 type Network struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// MAC address of the first network interface, aa:bb:cc:dd:ee:ff.
@@ -309,7 +327,7 @@ type HelloReply struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
 	Protocol     uint32                 `protobuf:"varint,1,opt,name=protocol,proto3" json:"protocol,omitempty"`
 	AgentVersion string                 `protobuf:"bytes,2,opt,name=agent_version,json=agentVersion,proto3" json:"agent_version,omitempty"`
-	// Absent when the guest is ready.
+	// Absent when the guest is ready, but for what the host thinks of its clock.
 	Error *AgentError `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
 	// The guest's wall clock when the reply was written.
 	WallClockNs int64 `protobuf:"varint,4,opt,name=wall_clock_ns,json=wallClockNs,proto3" json:"wall_clock_ns,omitempty"`
@@ -323,7 +341,13 @@ type HelloReply struct {
 	BootId string `protobuf:"bytes,10,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
 	// Part of the time between network and hooks: until the programs that the
 	// freeze had stopped were let go on.
-	ThawUs        uint32 `protobuf:"varint,11,opt,name=thaw_us,json=thawUs,proto3" json:"thaw_us,omitempty"`
+	ThawUs uint32 `protobuf:"varint,11,opt,name=thaw_us,json=thawUs,proto3" json:"thaw_us,omitempty"`
+	// wall_clock_ns of the Hello that this answers, if a CLOCK may follow; else 0.
+	// Between that and the arrival of the reply lies, by the host's clock, the
+	// instant of wall_clock_ns above.
+	HostClockNs int64 `protobuf:"varint,12,opt,name=host_clock_ns,json=hostClockNs,proto3" json:"host_clock_ns,omitempty"`
+	// How long before that instant the Hello had been read, microseconds.
+	HandlingUs    uint32 `protobuf:"varint,13,opt,name=handling_us,json=handlingUs,proto3" json:"handling_us,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -431,6 +455,20 @@ func (x *HelloReply) GetBootId() string {
 func (x *HelloReply) GetThawUs() uint32 {
 	if x != nil {
 		return x.ThawUs
+	}
+	return 0
+}
+
+func (x *HelloReply) GetHostClockNs() int64 {
+	if x != nil {
+		return x.HostClockNs
+	}
+	return 0
+}
+
+func (x *HelloReply) GetHandlingUs() uint32 {
+	if x != nil {
+		return x.HandlingUs
 	}
 	return 0
 }
@@ -2366,7 +2404,7 @@ var File_sporelet_agent_v1_agent_proto protoreflect.FileDescriptor
 
 const file_sporelet_agent_v1_agent_proto_rawDesc = "" +
 	"\n" +
-	"\x1dsporelet/agent/v1/agent.proto\x12\x11sporelet.agent.v1\"\xbe\x03\n" +
+	"\x1dsporelet/agent/v1/agent.proto\x12\x11sporelet.agent.v1\"\xe4\x03\n" +
 	"\x05Hello\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x120\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x1c.sporelet.agent.v1.HelloKindR\x04kind\x12\"\n" +
@@ -2379,7 +2417,8 @@ const file_sporelet_agent_v1_agent_proto_rawDesc = "" +
 	"\rgeneration_id\x18\b \x01(\tR\fgenerationId\x12&\n" +
 	"\x0fhook_timeout_ms\x18\t \x01(\rR\rhookTimeoutMs\x123\n" +
 	"\x03env\x18\n" +
-	" \x03(\v2!.sporelet.agent.v1.Hello.EnvEntryR\x03env\x1a6\n" +
+	" \x03(\v2!.sporelet.agent.v1.Hello.EnvEntryR\x03env\x12$\n" +
+	"\x0eclock_shift_ns\x18\v \x01(\x12R\fclockShiftNs\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"a\n" +
@@ -2387,7 +2426,7 @@ const file_sporelet_agent_v1_agent_proto_rawDesc = "" +
 	"\x03mac\x18\x01 \x01(\tR\x03mac\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x18\n" +
 	"\agateway\x18\x03 \x01(\tR\agateway\x12\x10\n" +
-	"\x03dns\x18\x04 \x03(\tR\x03dns\"\xed\x02\n" +
+	"\x03dns\x18\x04 \x03(\tR\x03dns\"\xb2\x03\n" +
 	"\n" +
 	"HelloReply\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12#\n" +
@@ -2404,7 +2443,10 @@ const file_sporelet_agent_v1_agent_proto_rawDesc = "" +
 	"\bhooks_us\x18\t \x01(\rR\ahooksUs\x12\x17\n" +
 	"\aboot_id\x18\n" +
 	" \x01(\tR\x06bootId\x12\x17\n" +
-	"\athaw_us\x18\v \x01(\rR\x06thawUs\"f\n" +
+	"\athaw_us\x18\v \x01(\rR\x06thawUs\x12\"\n" +
+	"\rhost_clock_ns\x18\f \x01(\x03R\vhostClockNs\x12\x1f\n" +
+	"\vhandling_us\x18\r \x01(\rR\n" +
+	"handlingUs\"f\n" +
 	"\n" +
 	"AgentError\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
@@ -2537,13 +2579,14 @@ const file_sporelet_agent_v1_agent_proto_rawDesc = "" +
 	"\bhooks_ms\x18\x03 \x01(\rR\ahooksMs\"0\n" +
 	"\x0fShutdownRequest\x12\x1d\n" +
 	"\n" +
-	"timeout_ms\x18\x01 \x01(\rR\ttimeoutMs*\x87\x01\n" +
+	"timeout_ms\x18\x01 \x01(\rR\ttimeoutMs*\x9d\x01\n" +
 	"\tHelloKind\x12\x1a\n" +
 	"\x16HELLO_KIND_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fHELLO_KIND_BOOT\x10\x01\x12\x15\n" +
 	"\x11HELLO_KIND_RESUME\x10\x02\x12\x18\n" +
 	"\x14HELLO_KIND_RECONNECT\x10\x03\x12\x18\n" +
-	"\x14HELLO_KIND_REHEARSAL\x10\x042\xd8\b\n" +
+	"\x14HELLO_KIND_REHEARSAL\x10\x04\x12\x14\n" +
+	"\x10HELLO_KIND_CLOCK\x10\x052\xd8\b\n" +
 	"\fAgentService\x12K\n" +
 	"\x04Exec\x12\x1e.sporelet.agent.v1.ExecRequest\x1a\x1f.sporelet.agent.v1.ExecResponse(\x010\x01\x12C\n" +
 	"\x04Stat\x12\x1e.sporelet.agent.v1.StatRequest\x1a\x1b.sporelet.agent.v1.FileInfo\x12E\n" +

@@ -12,6 +12,8 @@
 //     big-endian length and that many bytes of protobuf, at most 1 MiB. The
 //     host may send its Hello before the guest runs: a resumed guest finds it
 //     waiting. If the reply carries an error the guest must not be used.
+//     A host that does not trust the guest's clock then sends one CLOCK after
+//     the other, each of which is answered, until it does.
 //  2. Then the same stream is HTTP/2 with prior knowledge, the host being the
 //     client, and carries AgentService by the Connect protocol.
 //
