@@ -1,6 +1,6 @@
 import { open } from "node:fs/promises";
 import path from "node:path";
-import { type AgentClient, agentProtocol, fromConnectError } from "@sporelet/api";
+import { type AgentClient, agent, agentProtocol, fromConnectError } from "@sporelet/api";
 import { SporeletError } from "@sporelet/errors";
 import { cloneFile, type Extent, loadSyscalls, pageBytes } from "@sporelet/host";
 import { differingPages, type PageRun } from "@sporelet/page-image";
@@ -136,25 +136,37 @@ async function takeState(
   made.use(capture);
   // A disk that is full would stop the guest too, as soon as it writes.
   await requireRoomFor(draft.directory, capture.expectedBytes, { operation, subject: machine.name });
+  const disk = machine.record.diskBytes > 0 ? path.join(machine.record.directory, "disk") : undefined;
+  const { hookTimeoutMs } = parent.config;
   const pauseMs = await live.agent.whileParked(
-    (client) => quiesce(client, machine, { hookTimeoutMs: parent.config.hookTimeoutMs, trim: true }, signal),
-    () => inPause(machine, live, draft, capture, signal),
+    async (client) => {
+      await quiesce(
+        client,
+        machine,
+        { hookTimeoutMs, trim: true, stage: agent.QuiesceStage.PREPARE },
+        signal,
+      );
+      // A reflink waits until the file's dirty pages are written, which may be all that the guest has just synced:
+      // now, while its programs still run.
+      if (disk !== undefined) await writeBack(disk);
+      await quiesce(client, machine, { trim: false, stage: agent.QuiesceStage.STOP }, signal);
+    },
+    () => inPause(live, { disk, draft, capture, signal }),
     signal,
   );
   return { parent, capture, pauseMs };
 }
 
+interface Pause {
+  /** Of the machine, if it has one. */
+  disk: string | undefined;
+  draft: SnapshotDraft;
+  capture: MemoryCapture;
+  signal: AbortSignal;
+}
+
 /** The machine goes on whatever happens. @returns how long it stood still */
-async function inPause(
-  machine: ManagedMachine,
-  live: LiveParts,
-  draft: SnapshotDraft,
-  capture: MemoryCapture,
-  signal: AbortSignal,
-): Promise<number> {
-  const disk = machine.record.diskBytes > 0 ? path.join(machine.record.directory, "disk") : undefined;
-  // A reflink waits until the file's dirty pages are written: most of them now rather than in the pause.
-  if (disk !== undefined) await writeBack(disk);
+async function inPause(live: LiveParts, { disk, draft, capture, signal }: Pause): Promise<number> {
   const pausedAt = performance.now();
   try {
     await live.vm.pause();
@@ -178,7 +190,12 @@ async function writeBack(file: string): Promise<void> {
 export async function quiesce(
   client: AgentClient,
   machine: ManagedMachine,
-  options: { hookTimeoutMs?: number | undefined; trim: boolean; private?: boolean },
+  options: {
+    hookTimeoutMs?: number | undefined;
+    trim: boolean;
+    private?: boolean;
+    stage?: agent.QuiesceStage;
+  },
   signal: AbortSignal,
 ): Promise<void> {
   const limit = AbortSignal.any([signal, AbortSignal.timeout(quiesceTimeoutMs)]);

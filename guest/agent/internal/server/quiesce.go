@@ -21,18 +21,15 @@ import (
 // blocks can be trimmed once deletions are on disk; the page cache holds only clean pages then. Programs are
 // stopped as late as possible, because the parent of a fork waits for them, and after the syncing, which may need
 // one of them (a file system in user space). What a clone needs first is read when nobody can change it any more.
+// In two stages the host can write back what the first one synced while programs still run.
 func (s *Server) Quiesce(ctx context.Context, request *agentv1.QuiesceRequest) (*agentv1.QuiesceResponse, error) {
 	response := &agentv1.QuiesceResponse{}
-	began := time.Now()
-	list := hooks.List(s.Root + uniqueness.HookDirectory + "/before-freeze.d")
-	slices.Reverse(list)
-	env := append(s.baseEnvironment(), "HOME=/root")
-	timeout := time.Duration(request.HookTimeoutMs) * time.Millisecond
-	if failure := hooks.Run(s.Reaper, list, env, timeout); failure != nil {
-		response.Error = uniqueness.HookError(failure)
-		return response, nil
+	if request.Stage != agentv1.QuiesceStage_QUIESCE_STAGE_STOP {
+		if failure := s.beforeFreeze(request, response); failure != nil {
+			response.Error = uniqueness.HookError(failure)
+			return response, nil
+		}
 	}
-	response.HooksMs = uint32(time.Since(began).Milliseconds())
 	if !s.DryRun {
 		unix.Sync()
 		if request.Trim {
@@ -43,6 +40,9 @@ func (s *Server) Quiesce(ctx context.Context, request *agentv1.QuiesceRequest) (
 				return nil, fmt.Errorf("drop caches: %w", err)
 			}
 		}
+	}
+	if request.Stage == agentv1.QuiesceStage_QUIESCE_STAGE_PREPARE {
+		return response, nil
 	}
 	s.freezing.Lock()
 	defer s.freezing.Unlock()
@@ -57,6 +57,18 @@ func (s *Server) Quiesce(ctx context.Context, request *agentv1.QuiesceRequest) (
 	s.Private.Store(request.Private)
 	s.Parking.Store(true)
 	return response, nil
+}
+
+// beforeFreeze runs the hooks for a freeze, the last first.
+func (s *Server) beforeFreeze(request *agentv1.QuiesceRequest, response *agentv1.QuiesceResponse) *hooks.Error {
+	began := time.Now()
+	list := hooks.List(s.Root + uniqueness.HookDirectory + "/before-freeze.d")
+	slices.Reverse(list)
+	env := append(s.baseEnvironment(), "HOME=/root")
+	timeout := time.Duration(request.HookTimeoutMs) * time.Millisecond
+	failure := hooks.Run(s.Reaper, list, env, timeout)
+	response.HooksMs = uint32(time.Since(began).Milliseconds())
+	return failure
 }
 
 // Thaw lets programs go on after a Quiesce that was given up.

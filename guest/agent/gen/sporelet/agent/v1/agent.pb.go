@@ -115,6 +115,60 @@ func (HelloKind) EnumDescriptor() ([]byte, []int) {
 	return file_sporelet_agent_v1_agent_proto_rawDescGZIP(), []int{0}
 }
 
+// Whose programs are not to stand still while the host writes to its disk what theirs got by syncing quiesces in two
+// steps, PREPARE and STOP.
+type QuiesceStage int32
+
+const (
+	// Everything: hooks, syncing, trimming, and programs are stopped.
+	QuiesceStage_QUIESCE_STAGE_UNSPECIFIED QuiesceStage = 0
+	// Everything but stopping programs.
+	QuiesceStage_QUIESCE_STAGE_PREPARE QuiesceStage = 1
+	// No hooks: what was written since is synced, and programs are stopped.
+	QuiesceStage_QUIESCE_STAGE_STOP QuiesceStage = 2
+)
+
+// Enum value maps for QuiesceStage.
+var (
+	QuiesceStage_name = map[int32]string{
+		0: "QUIESCE_STAGE_UNSPECIFIED",
+		1: "QUIESCE_STAGE_PREPARE",
+		2: "QUIESCE_STAGE_STOP",
+	}
+	QuiesceStage_value = map[string]int32{
+		"QUIESCE_STAGE_UNSPECIFIED": 0,
+		"QUIESCE_STAGE_PREPARE":     1,
+		"QUIESCE_STAGE_STOP":        2,
+	}
+)
+
+func (x QuiesceStage) Enum() *QuiesceStage {
+	p := new(QuiesceStage)
+	*p = x
+	return p
+}
+
+func (x QuiesceStage) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (QuiesceStage) Descriptor() protoreflect.EnumDescriptor {
+	return file_sporelet_agent_v1_agent_proto_enumTypes[1].Descriptor()
+}
+
+func (QuiesceStage) Type() protoreflect.EnumType {
+	return &file_sporelet_agent_v1_agent_proto_enumTypes[1]
+}
+
+func (x QuiesceStage) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use QuiesceStage.Descriptor instead.
+func (QuiesceStage) EnumDescriptor() ([]byte, []int) {
+	return file_sporelet_agent_v1_agent_proto_rawDescGZIP(), []int{1}
+}
+
 type Hello struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Version of this protocol that the host speaks; the agent refuses any other.
@@ -2232,7 +2286,8 @@ type QuiesceRequest struct {
 	Trim          bool                   `protobuf:"varint,3,opt,name=trim,proto3" json:"trim,omitempty"`
 	// The state is this machine's alone, which goes on from it: memory that the agent's sessions have used is not given
 	// back first, which takes longer than all the rest.
-	Private       bool `protobuf:"varint,4,opt,name=private,proto3" json:"private,omitempty"`
+	Private       bool         `protobuf:"varint,4,opt,name=private,proto3" json:"private,omitempty"`
+	Stage         QuiesceStage `protobuf:"varint,5,opt,name=stage,proto3,enum=sporelet.agent.v1.QuiesceStage" json:"stage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2293,6 +2348,13 @@ func (x *QuiesceRequest) GetPrivate() bool {
 		return x.Private
 	}
 	return false
+}
+
+func (x *QuiesceRequest) GetStage() QuiesceStage {
+	if x != nil {
+		return x.Stage
+	}
+	return QuiesceStage_QUIESCE_STAGE_UNSPECIFIED
 }
 
 type QuiesceResponse struct {
@@ -2566,13 +2628,14 @@ const file_sporelet_agent_v1_agent_proto_rawDesc = "" +
 	"\x03pid\x18\x03 \x01(\x05R\x03pid\x12\x1b\n" +
 	"\texit_code\x18\x04 \x01(\x05R\bexitCode\x12\x1a\n" +
 	"\brestarts\x18\x05 \x01(\rR\brestarts\x12\x10\n" +
-	"\x03log\x18\x06 \x01(\tR\x03log\"\x87\x01\n" +
+	"\x03log\x18\x06 \x01(\tR\x03log\"\xbe\x01\n" +
 	"\x0eQuiesceRequest\x12&\n" +
 	"\x0fhook_timeout_ms\x18\x01 \x01(\rR\rhookTimeoutMs\x12\x1f\n" +
 	"\vdrop_caches\x18\x02 \x01(\bR\n" +
 	"dropCaches\x12\x12\n" +
 	"\x04trim\x18\x03 \x01(\bR\x04trim\x12\x18\n" +
-	"\aprivate\x18\x04 \x01(\bR\aprivate\"\x86\x01\n" +
+	"\aprivate\x18\x04 \x01(\bR\aprivate\x125\n" +
+	"\x05stage\x18\x05 \x01(\x0e2\x1f.sporelet.agent.v1.QuiesceStageR\x05stage\"\x86\x01\n" +
 	"\x0fQuiesceResponse\x123\n" +
 	"\x05error\x18\x01 \x01(\v2\x1d.sporelet.agent.v1.AgentErrorR\x05error\x12#\n" +
 	"\rtrimmed_bytes\x18\x02 \x01(\x04R\ftrimmedBytes\x12\x19\n" +
@@ -2586,7 +2649,11 @@ const file_sporelet_agent_v1_agent_proto_rawDesc = "" +
 	"\x11HELLO_KIND_RESUME\x10\x02\x12\x18\n" +
 	"\x14HELLO_KIND_RECONNECT\x10\x03\x12\x18\n" +
 	"\x14HELLO_KIND_REHEARSAL\x10\x04\x12\x14\n" +
-	"\x10HELLO_KIND_CLOCK\x10\x052\xd8\b\n" +
+	"\x10HELLO_KIND_CLOCK\x10\x05*`\n" +
+	"\fQuiesceStage\x12\x1d\n" +
+	"\x19QUIESCE_STAGE_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15QUIESCE_STAGE_PREPARE\x10\x01\x12\x16\n" +
+	"\x12QUIESCE_STAGE_STOP\x10\x022\xd8\b\n" +
 	"\fAgentService\x12K\n" +
 	"\x04Exec\x12\x1e.sporelet.agent.v1.ExecRequest\x1a\x1f.sporelet.agent.v1.ExecResponse(\x010\x01\x12C\n" +
 	"\x04Stat\x12\x1e.sporelet.agent.v1.StatRequest\x1a\x1b.sporelet.agent.v1.FileInfo\x12E\n" +
@@ -2616,97 +2683,99 @@ func file_sporelet_agent_v1_agent_proto_rawDescGZIP() []byte {
 	return file_sporelet_agent_v1_agent_proto_rawDescData
 }
 
-var file_sporelet_agent_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_sporelet_agent_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
 var file_sporelet_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_sporelet_agent_v1_agent_proto_goTypes = []any{
 	(HelloKind)(0),           // 0: sporelet.agent.v1.HelloKind
-	(*Hello)(nil),            // 1: sporelet.agent.v1.Hello
-	(*Network)(nil),          // 2: sporelet.agent.v1.Network
-	(*HelloReply)(nil),       // 3: sporelet.agent.v1.HelloReply
-	(*AgentError)(nil),       // 4: sporelet.agent.v1.AgentError
-	(*Empty)(nil),            // 5: sporelet.agent.v1.Empty
-	(*Chunk)(nil),            // 6: sporelet.agent.v1.Chunk
-	(*ExecRequest)(nil),      // 7: sporelet.agent.v1.ExecRequest
-	(*ExecStart)(nil),        // 8: sporelet.agent.v1.ExecStart
-	(*WindowSize)(nil),       // 9: sporelet.agent.v1.WindowSize
-	(*ExecResponse)(nil),     // 10: sporelet.agent.v1.ExecResponse
-	(*ExecStarted)(nil),      // 11: sporelet.agent.v1.ExecStarted
-	(*ExecExit)(nil),         // 12: sporelet.agent.v1.ExecExit
-	(*StatRequest)(nil),      // 13: sporelet.agent.v1.StatRequest
-	(*FileInfo)(nil),         // 14: sporelet.agent.v1.FileInfo
-	(*ListRequest)(nil),      // 15: sporelet.agent.v1.ListRequest
-	(*RemoveRequest)(nil),    // 16: sporelet.agent.v1.RemoveRequest
-	(*ReadFileRequest)(nil),  // 17: sporelet.agent.v1.ReadFileRequest
-	(*WriteFileRequest)(nil), // 18: sporelet.agent.v1.WriteFileRequest
-	(*WriteFileStart)(nil),   // 19: sporelet.agent.v1.WriteFileStart
-	(*ReadTarRequest)(nil),   // 20: sporelet.agent.v1.ReadTarRequest
-	(*WriteTarRequest)(nil),  // 21: sporelet.agent.v1.WriteTarRequest
-	(*WriteTarStart)(nil),    // 22: sporelet.agent.v1.WriteTarStart
-	(*ForwardRequest)(nil),   // 23: sporelet.agent.v1.ForwardRequest
-	(*ForwardStart)(nil),     // 24: sporelet.agent.v1.ForwardStart
-	(*FactsResponse)(nil),    // 25: sporelet.agent.v1.FactsResponse
-	(*LogsRequest)(nil),      // 26: sporelet.agent.v1.LogsRequest
-	(*ServicesResponse)(nil), // 27: sporelet.agent.v1.ServicesResponse
-	(*Service)(nil),          // 28: sporelet.agent.v1.Service
-	(*QuiesceRequest)(nil),   // 29: sporelet.agent.v1.QuiesceRequest
-	(*QuiesceResponse)(nil),  // 30: sporelet.agent.v1.QuiesceResponse
-	(*ShutdownRequest)(nil),  // 31: sporelet.agent.v1.ShutdownRequest
-	nil,                      // 32: sporelet.agent.v1.Hello.EnvEntry
-	nil,                      // 33: sporelet.agent.v1.ExecStart.EnvEntry
+	(QuiesceStage)(0),        // 1: sporelet.agent.v1.QuiesceStage
+	(*Hello)(nil),            // 2: sporelet.agent.v1.Hello
+	(*Network)(nil),          // 3: sporelet.agent.v1.Network
+	(*HelloReply)(nil),       // 4: sporelet.agent.v1.HelloReply
+	(*AgentError)(nil),       // 5: sporelet.agent.v1.AgentError
+	(*Empty)(nil),            // 6: sporelet.agent.v1.Empty
+	(*Chunk)(nil),            // 7: sporelet.agent.v1.Chunk
+	(*ExecRequest)(nil),      // 8: sporelet.agent.v1.ExecRequest
+	(*ExecStart)(nil),        // 9: sporelet.agent.v1.ExecStart
+	(*WindowSize)(nil),       // 10: sporelet.agent.v1.WindowSize
+	(*ExecResponse)(nil),     // 11: sporelet.agent.v1.ExecResponse
+	(*ExecStarted)(nil),      // 12: sporelet.agent.v1.ExecStarted
+	(*ExecExit)(nil),         // 13: sporelet.agent.v1.ExecExit
+	(*StatRequest)(nil),      // 14: sporelet.agent.v1.StatRequest
+	(*FileInfo)(nil),         // 15: sporelet.agent.v1.FileInfo
+	(*ListRequest)(nil),      // 16: sporelet.agent.v1.ListRequest
+	(*RemoveRequest)(nil),    // 17: sporelet.agent.v1.RemoveRequest
+	(*ReadFileRequest)(nil),  // 18: sporelet.agent.v1.ReadFileRequest
+	(*WriteFileRequest)(nil), // 19: sporelet.agent.v1.WriteFileRequest
+	(*WriteFileStart)(nil),   // 20: sporelet.agent.v1.WriteFileStart
+	(*ReadTarRequest)(nil),   // 21: sporelet.agent.v1.ReadTarRequest
+	(*WriteTarRequest)(nil),  // 22: sporelet.agent.v1.WriteTarRequest
+	(*WriteTarStart)(nil),    // 23: sporelet.agent.v1.WriteTarStart
+	(*ForwardRequest)(nil),   // 24: sporelet.agent.v1.ForwardRequest
+	(*ForwardStart)(nil),     // 25: sporelet.agent.v1.ForwardStart
+	(*FactsResponse)(nil),    // 26: sporelet.agent.v1.FactsResponse
+	(*LogsRequest)(nil),      // 27: sporelet.agent.v1.LogsRequest
+	(*ServicesResponse)(nil), // 28: sporelet.agent.v1.ServicesResponse
+	(*Service)(nil),          // 29: sporelet.agent.v1.Service
+	(*QuiesceRequest)(nil),   // 30: sporelet.agent.v1.QuiesceRequest
+	(*QuiesceResponse)(nil),  // 31: sporelet.agent.v1.QuiesceResponse
+	(*ShutdownRequest)(nil),  // 32: sporelet.agent.v1.ShutdownRequest
+	nil,                      // 33: sporelet.agent.v1.Hello.EnvEntry
+	nil,                      // 34: sporelet.agent.v1.ExecStart.EnvEntry
 }
 var file_sporelet_agent_v1_agent_proto_depIdxs = []int32{
 	0,  // 0: sporelet.agent.v1.Hello.kind:type_name -> sporelet.agent.v1.HelloKind
-	2,  // 1: sporelet.agent.v1.Hello.network:type_name -> sporelet.agent.v1.Network
-	32, // 2: sporelet.agent.v1.Hello.env:type_name -> sporelet.agent.v1.Hello.EnvEntry
-	4,  // 3: sporelet.agent.v1.HelloReply.error:type_name -> sporelet.agent.v1.AgentError
-	8,  // 4: sporelet.agent.v1.ExecRequest.start:type_name -> sporelet.agent.v1.ExecStart
-	5,  // 5: sporelet.agent.v1.ExecRequest.close_stdin:type_name -> sporelet.agent.v1.Empty
-	9,  // 6: sporelet.agent.v1.ExecRequest.resize:type_name -> sporelet.agent.v1.WindowSize
-	33, // 7: sporelet.agent.v1.ExecStart.env:type_name -> sporelet.agent.v1.ExecStart.EnvEntry
-	9,  // 8: sporelet.agent.v1.ExecStart.size:type_name -> sporelet.agent.v1.WindowSize
-	11, // 9: sporelet.agent.v1.ExecResponse.started:type_name -> sporelet.agent.v1.ExecStarted
-	12, // 10: sporelet.agent.v1.ExecResponse.exit:type_name -> sporelet.agent.v1.ExecExit
-	19, // 11: sporelet.agent.v1.WriteFileRequest.start:type_name -> sporelet.agent.v1.WriteFileStart
-	5,  // 12: sporelet.agent.v1.WriteFileRequest.end:type_name -> sporelet.agent.v1.Empty
-	22, // 13: sporelet.agent.v1.WriteTarRequest.start:type_name -> sporelet.agent.v1.WriteTarStart
-	24, // 14: sporelet.agent.v1.ForwardRequest.start:type_name -> sporelet.agent.v1.ForwardStart
-	28, // 15: sporelet.agent.v1.ServicesResponse.services:type_name -> sporelet.agent.v1.Service
-	4,  // 16: sporelet.agent.v1.QuiesceResponse.error:type_name -> sporelet.agent.v1.AgentError
-	7,  // 17: sporelet.agent.v1.AgentService.Exec:input_type -> sporelet.agent.v1.ExecRequest
-	13, // 18: sporelet.agent.v1.AgentService.Stat:input_type -> sporelet.agent.v1.StatRequest
-	15, // 19: sporelet.agent.v1.AgentService.List:input_type -> sporelet.agent.v1.ListRequest
-	16, // 20: sporelet.agent.v1.AgentService.Remove:input_type -> sporelet.agent.v1.RemoveRequest
-	17, // 21: sporelet.agent.v1.AgentService.ReadFile:input_type -> sporelet.agent.v1.ReadFileRequest
-	18, // 22: sporelet.agent.v1.AgentService.WriteFile:input_type -> sporelet.agent.v1.WriteFileRequest
-	20, // 23: sporelet.agent.v1.AgentService.ReadTar:input_type -> sporelet.agent.v1.ReadTarRequest
-	21, // 24: sporelet.agent.v1.AgentService.WriteTar:input_type -> sporelet.agent.v1.WriteTarRequest
-	23, // 25: sporelet.agent.v1.AgentService.Forward:input_type -> sporelet.agent.v1.ForwardRequest
-	5,  // 26: sporelet.agent.v1.AgentService.Facts:input_type -> sporelet.agent.v1.Empty
-	26, // 27: sporelet.agent.v1.AgentService.Logs:input_type -> sporelet.agent.v1.LogsRequest
-	5,  // 28: sporelet.agent.v1.AgentService.Services:input_type -> sporelet.agent.v1.Empty
-	29, // 29: sporelet.agent.v1.AgentService.Quiesce:input_type -> sporelet.agent.v1.QuiesceRequest
-	5,  // 30: sporelet.agent.v1.AgentService.Thaw:input_type -> sporelet.agent.v1.Empty
-	31, // 31: sporelet.agent.v1.AgentService.Shutdown:input_type -> sporelet.agent.v1.ShutdownRequest
-	10, // 32: sporelet.agent.v1.AgentService.Exec:output_type -> sporelet.agent.v1.ExecResponse
-	14, // 33: sporelet.agent.v1.AgentService.Stat:output_type -> sporelet.agent.v1.FileInfo
-	14, // 34: sporelet.agent.v1.AgentService.List:output_type -> sporelet.agent.v1.FileInfo
-	5,  // 35: sporelet.agent.v1.AgentService.Remove:output_type -> sporelet.agent.v1.Empty
-	6,  // 36: sporelet.agent.v1.AgentService.ReadFile:output_type -> sporelet.agent.v1.Chunk
-	14, // 37: sporelet.agent.v1.AgentService.WriteFile:output_type -> sporelet.agent.v1.FileInfo
-	6,  // 38: sporelet.agent.v1.AgentService.ReadTar:output_type -> sporelet.agent.v1.Chunk
-	5,  // 39: sporelet.agent.v1.AgentService.WriteTar:output_type -> sporelet.agent.v1.Empty
-	6,  // 40: sporelet.agent.v1.AgentService.Forward:output_type -> sporelet.agent.v1.Chunk
-	25, // 41: sporelet.agent.v1.AgentService.Facts:output_type -> sporelet.agent.v1.FactsResponse
-	6,  // 42: sporelet.agent.v1.AgentService.Logs:output_type -> sporelet.agent.v1.Chunk
-	27, // 43: sporelet.agent.v1.AgentService.Services:output_type -> sporelet.agent.v1.ServicesResponse
-	30, // 44: sporelet.agent.v1.AgentService.Quiesce:output_type -> sporelet.agent.v1.QuiesceResponse
-	5,  // 45: sporelet.agent.v1.AgentService.Thaw:output_type -> sporelet.agent.v1.Empty
-	5,  // 46: sporelet.agent.v1.AgentService.Shutdown:output_type -> sporelet.agent.v1.Empty
-	32, // [32:47] is the sub-list for method output_type
-	17, // [17:32] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	3,  // 1: sporelet.agent.v1.Hello.network:type_name -> sporelet.agent.v1.Network
+	33, // 2: sporelet.agent.v1.Hello.env:type_name -> sporelet.agent.v1.Hello.EnvEntry
+	5,  // 3: sporelet.agent.v1.HelloReply.error:type_name -> sporelet.agent.v1.AgentError
+	9,  // 4: sporelet.agent.v1.ExecRequest.start:type_name -> sporelet.agent.v1.ExecStart
+	6,  // 5: sporelet.agent.v1.ExecRequest.close_stdin:type_name -> sporelet.agent.v1.Empty
+	10, // 6: sporelet.agent.v1.ExecRequest.resize:type_name -> sporelet.agent.v1.WindowSize
+	34, // 7: sporelet.agent.v1.ExecStart.env:type_name -> sporelet.agent.v1.ExecStart.EnvEntry
+	10, // 8: sporelet.agent.v1.ExecStart.size:type_name -> sporelet.agent.v1.WindowSize
+	12, // 9: sporelet.agent.v1.ExecResponse.started:type_name -> sporelet.agent.v1.ExecStarted
+	13, // 10: sporelet.agent.v1.ExecResponse.exit:type_name -> sporelet.agent.v1.ExecExit
+	20, // 11: sporelet.agent.v1.WriteFileRequest.start:type_name -> sporelet.agent.v1.WriteFileStart
+	6,  // 12: sporelet.agent.v1.WriteFileRequest.end:type_name -> sporelet.agent.v1.Empty
+	23, // 13: sporelet.agent.v1.WriteTarRequest.start:type_name -> sporelet.agent.v1.WriteTarStart
+	25, // 14: sporelet.agent.v1.ForwardRequest.start:type_name -> sporelet.agent.v1.ForwardStart
+	29, // 15: sporelet.agent.v1.ServicesResponse.services:type_name -> sporelet.agent.v1.Service
+	1,  // 16: sporelet.agent.v1.QuiesceRequest.stage:type_name -> sporelet.agent.v1.QuiesceStage
+	5,  // 17: sporelet.agent.v1.QuiesceResponse.error:type_name -> sporelet.agent.v1.AgentError
+	8,  // 18: sporelet.agent.v1.AgentService.Exec:input_type -> sporelet.agent.v1.ExecRequest
+	14, // 19: sporelet.agent.v1.AgentService.Stat:input_type -> sporelet.agent.v1.StatRequest
+	16, // 20: sporelet.agent.v1.AgentService.List:input_type -> sporelet.agent.v1.ListRequest
+	17, // 21: sporelet.agent.v1.AgentService.Remove:input_type -> sporelet.agent.v1.RemoveRequest
+	18, // 22: sporelet.agent.v1.AgentService.ReadFile:input_type -> sporelet.agent.v1.ReadFileRequest
+	19, // 23: sporelet.agent.v1.AgentService.WriteFile:input_type -> sporelet.agent.v1.WriteFileRequest
+	21, // 24: sporelet.agent.v1.AgentService.ReadTar:input_type -> sporelet.agent.v1.ReadTarRequest
+	22, // 25: sporelet.agent.v1.AgentService.WriteTar:input_type -> sporelet.agent.v1.WriteTarRequest
+	24, // 26: sporelet.agent.v1.AgentService.Forward:input_type -> sporelet.agent.v1.ForwardRequest
+	6,  // 27: sporelet.agent.v1.AgentService.Facts:input_type -> sporelet.agent.v1.Empty
+	27, // 28: sporelet.agent.v1.AgentService.Logs:input_type -> sporelet.agent.v1.LogsRequest
+	6,  // 29: sporelet.agent.v1.AgentService.Services:input_type -> sporelet.agent.v1.Empty
+	30, // 30: sporelet.agent.v1.AgentService.Quiesce:input_type -> sporelet.agent.v1.QuiesceRequest
+	6,  // 31: sporelet.agent.v1.AgentService.Thaw:input_type -> sporelet.agent.v1.Empty
+	32, // 32: sporelet.agent.v1.AgentService.Shutdown:input_type -> sporelet.agent.v1.ShutdownRequest
+	11, // 33: sporelet.agent.v1.AgentService.Exec:output_type -> sporelet.agent.v1.ExecResponse
+	15, // 34: sporelet.agent.v1.AgentService.Stat:output_type -> sporelet.agent.v1.FileInfo
+	15, // 35: sporelet.agent.v1.AgentService.List:output_type -> sporelet.agent.v1.FileInfo
+	6,  // 36: sporelet.agent.v1.AgentService.Remove:output_type -> sporelet.agent.v1.Empty
+	7,  // 37: sporelet.agent.v1.AgentService.ReadFile:output_type -> sporelet.agent.v1.Chunk
+	15, // 38: sporelet.agent.v1.AgentService.WriteFile:output_type -> sporelet.agent.v1.FileInfo
+	7,  // 39: sporelet.agent.v1.AgentService.ReadTar:output_type -> sporelet.agent.v1.Chunk
+	6,  // 40: sporelet.agent.v1.AgentService.WriteTar:output_type -> sporelet.agent.v1.Empty
+	7,  // 41: sporelet.agent.v1.AgentService.Forward:output_type -> sporelet.agent.v1.Chunk
+	26, // 42: sporelet.agent.v1.AgentService.Facts:output_type -> sporelet.agent.v1.FactsResponse
+	7,  // 43: sporelet.agent.v1.AgentService.Logs:output_type -> sporelet.agent.v1.Chunk
+	28, // 44: sporelet.agent.v1.AgentService.Services:output_type -> sporelet.agent.v1.ServicesResponse
+	31, // 45: sporelet.agent.v1.AgentService.Quiesce:output_type -> sporelet.agent.v1.QuiesceResponse
+	6,  // 46: sporelet.agent.v1.AgentService.Thaw:output_type -> sporelet.agent.v1.Empty
+	6,  // 47: sporelet.agent.v1.AgentService.Shutdown:output_type -> sporelet.agent.v1.Empty
+	33, // [33:48] is the sub-list for method output_type
+	18, // [18:33] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_sporelet_agent_v1_agent_proto_init() }
@@ -2745,7 +2814,7 @@ func file_sporelet_agent_v1_agent_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sporelet_agent_v1_agent_proto_rawDesc), len(file_sporelet_agent_v1_agent_proto_rawDesc)),
-			NumEnums:      1,
+			NumEnums:      2,
 			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   1,
