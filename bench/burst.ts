@@ -16,6 +16,7 @@ async function measure(suite: Suite, node: NodeClient): Promise<Line[]> {
   const { snapshot, directory } = suite;
   const ours: number[] = [];
   const floor: number[] = [];
+  const rehearsed: number[] = [];
   const rounds = suite.runs(10);
   for (let i = 0; i < rounds; i++) {
     progress(`burst ${i + 1} of ${rounds}`);
@@ -23,15 +24,19 @@ async function measure(suite: Suite, node: NodeClient): Promise<Line[]> {
     if (ready !== clones) throw new Error(`only ${ready} slots were prepared`);
     ours.push(await burst(suite, node));
     await node.keepSlots({ snapshot, slots: 0 });
-    floor.push(await runFloorBurst({ snapshotDirectory: directory, diskCopy: diskCopy(directory) }, clones));
+    const bare = { snapshotDirectory: directory, diskCopy: diskCopy(directory) };
+    floor.push(await runFloorBurst(bare, clones, { rehearsed: false }));
+    rehearsed.push(await runFloorBurst(bare, clones, { rehearsed: true }));
   }
+  const name = `${clones} resumes at once from slots, until the last is ready`;
   return [
     line({
-      name: `${clones} resumes at once from slots, until the last is ready (floor: as many bare VMMs)`,
-      unit: "ms",
-      ours,
-      floor,
+      ...{ name: `${name} (floor: as many bare VMMs)`, unit: "ms", ours, floor },
       limit: { ratioToFloor: 1.2 },
+    }),
+    line({
+      ...{ name: `${name} (floor: as many bare VMMs that have rehearsed)`, unit: "ms", ours },
+      ...{ floor: rehearsed, limit: {} },
     }),
   ];
 }

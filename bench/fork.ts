@@ -18,23 +18,28 @@ async function measure(suite: Suite, node: NodeClient): Promise<Line[]> {
   const runs = suite.runs(20);
   const store = dirname(dirname(directory));
   const parent = await started(node.run({ snapshot, ports: [{ guest: guestPort }] }));
+  const port = parent.ports[0]?.host ?? 0;
   const [ours, floor, ready, copied]: [number[], number[], number[], number[]] = [[], [], [], []];
+  const [waited, bareWaited]: [number[], number[]] = [[], []];
   try {
     // The first requests touch what the later ones touch again.
-    for (let i = 0; i < 20; i++) await visit(parent.ports[0]?.host ?? 0);
+    for (let i = 0; i < 20; i++) await visit(port);
     for (let i = 0; i < runs; i++) {
       progress(`fork ${i + 1} of ${runs}`);
-      await visit(parent.ports[0]?.host ?? 0);
+      await visit(port);
+      await using visits = visitor(port);
       const bare = await runFreezeFloor({
         pid: parent.pid,
         memory: join(directory, "memory"),
         scratch: join(store, "tmp"),
       });
+      bareWaited.push(await visits.longest());
       floor.push(bare.pauseMs);
       copied.push(bare.copiedBytes / 2 ** 20);
-      await visit(parent.ports[0]?.host ?? 0);
-      const fork = await forkOnce(node, parent.id);
+      await visit(port);
+      const fork = await forkOnce(node, parent);
       ours.push(fork.pauseMs);
+      waited.push(fork.waitedMs);
       ready.push(fork.readyMs);
     }
   } finally {
@@ -48,22 +53,62 @@ async function measure(suite: Suite, node: NodeClient): Promise<Line[]> {
       floor,
       limit: { ratioToFloor: 1.5 },
     }),
+    line({
+      name: "fork of a running clone: the longest that a request to its parent takes meanwhile",
+      unit: "ms",
+      ours: waited,
+      floor: bareWaited,
+      limit: {},
+    }),
     line({ name: "fork of a running clone: until the child is ready", unit: "ms", ours: ready, limit: {} }),
     line({ name: "pages that the clone had made its own", unit: "MiB", ours: copied, limit: {} }),
   ];
 }
 
 /** One child, which is gone afterwards with what it was forked from. */
-async function forkOnce(node: NodeClient, machine: string): Promise<{ pauseMs: number; readyMs: number }> {
+async function forkOnce(
+  node: NodeClient,
+  parent: messages.Machine,
+): Promise<{ pauseMs: number; waitedMs: number; readyMs: number }> {
+  await using visits = visitor(parent.ports[0]?.host ?? 0);
+  let waitedMs = Number.NaN;
   let forked: messages.Forked | undefined;
   let child: messages.Machine | undefined;
-  for await (const { event } of node.fork({ machine, ports: [{ guest: guestPort }] })) {
-    if (event.case === "forked") forked = event.value;
+  for await (const { event } of node.fork({ machine: parent.id, ports: [{ guest: guestPort }] })) {
+    if (event.case === "forked") {
+      forked = event.value;
+      waitedMs = await visits.longest();
+    }
     if (event.case === "ready") child = event.value;
   }
   if (forked === undefined || child === undefined) throw new Error("spored reported no child");
   await visit(child.ports[0]?.host ?? 0);
   await node.removeMachine({ machine: child.id, force: true });
   await node.removeSnapshot({ snapshot: forked.digest });
-  return { pauseMs: forked.pauseMs, readyMs: child.timings?.readyMs ?? Number.NaN };
+  return { pauseMs: forked.pauseMs, waitedMs, readyMs: child.timings?.readyMs ?? Number.NaN };
+}
+
+/** Somebody who asks again and again, one request at a time. */
+function visitor(port: number): AsyncDisposable & { longest(): Promise<number> } {
+  let asking = true;
+  let longestMs = 0;
+  const asked = (async () => {
+    while (asking) {
+      const start = performance.now();
+      await visit(port);
+      longestMs = Math.max(longestMs, performance.now() - start);
+    }
+  })();
+  asked.catch(() => {}); // Told by who waits for it.
+  const stop = async () => {
+    asking = false;
+    await asked;
+  };
+  return {
+    async longest() {
+      await stop();
+      return longestMs;
+    },
+    [Symbol.asyncDispose]: stop,
+  };
 }
