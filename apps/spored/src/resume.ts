@@ -12,8 +12,7 @@ import type { ManagedMachine } from "./machine.ts";
 import type { Node } from "./node.ts";
 import { publishPorts } from "./ports.ts";
 import { type PreparedClone, prepareClone } from "./preparation.ts";
-import type { TimingsRecord } from "./record.ts";
-import { answered, keepEnvironment, type StartPlan } from "./start.ts";
+import { answered, guestStages, keepEnvironment, type StartPlan } from "./start.ts";
 import { together, unlessAborted } from "./together.ts";
 import { connectionsOf } from "./wake.ts";
 
@@ -189,16 +188,4 @@ async function endedByItself(slot: Slot, error: unknown): Promise<boolean> {
   const toldByGuest = code === "guest_failed" || code === "incompatible";
   const soon = after(toldByGuest ? 0 : endKnownMs, false, { ref: false });
   return await Promise.race([slot.ended.then(() => true), soon]);
-}
-
-/** The guest's own account of its first contact. */
-function guestStages(reply: messages.HelloReply): NonNullable<TimingsRecord["guest"]> {
-  return {
-    clockMs: reply.clockUs / 1000,
-    entropyMs: reply.entropyUs / 1000,
-    identityMs: reply.identityUs / 1000,
-    networkMs: reply.networkUs / 1000,
-    thawMs: reply.thawUs / 1000,
-    hooksMs: reply.hooksUs / 1000,
-  };
 }

@@ -1,5 +1,6 @@
 import { writeFile } from "node:fs/promises";
 import path from "node:path";
+import type { agent as messages } from "@sporelet/api";
 import { SporeletError } from "@sporelet/errors";
 import type { MachineLimits } from "@sporelet/host";
 import type { StoredSnapshot } from "@sporelet/store";
@@ -11,7 +12,7 @@ import { environmentPath } from "./lifecycle.ts";
 import { tailOfFile } from "./log-files.ts";
 import { createMachine, type ManagedMachine } from "./machine.ts";
 import type { Node } from "./node.ts";
-import type { MachineRecord, PortRecord } from "./record.ts";
+import type { MachineRecord, PortRecord, TimingsRecord } from "./record.ts";
 
 /** One machine that is to be started. */
 export interface StartPlan {
@@ -106,4 +107,16 @@ export async function answered<T>(vm: VmmMachine, machine: ManagedMachine, answe
   } finally {
     end.catch(() => {});
   }
+}
+
+/** The guest's own account of its first contact. */
+export function guestStages(reply: messages.HelloReply): NonNullable<TimingsRecord["guest"]> {
+  return {
+    clockMs: reply.clockUs / 1000,
+    entropyMs: reply.entropyUs / 1000,
+    identityMs: reply.identityUs / 1000,
+    networkMs: reply.networkUs / 1000,
+    thawMs: reply.thawUs / 1000,
+    hooksMs: reply.hooksUs / 1000,
+  };
 }

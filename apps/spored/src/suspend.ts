@@ -67,6 +67,7 @@ export async function suspendMachine(
     }
     await putAway(node, machine, live);
     const tookMs = performance.now() - begunAt;
+    node.metrics.suspended(tookMs);
     node.log.info("machine suspended", { machine: machine.name, id: machine.id, tookMs });
   });
   void settle(node, machine);

@@ -20,7 +20,7 @@ import { publishPorts } from "./ports.ts";
 import { readAhead } from "./read-ahead.ts";
 import type { MachineRecord } from "./record.ts";
 import { arrivedAt } from "./server.ts";
-import { answered, keepEnvironment } from "./start.ts";
+import { answered, guestStages, keepEnvironment } from "./start.ts";
 import { removeRunFiles } from "./suspend.ts";
 import { together, unlessAborted } from "./together.ts";
 
@@ -176,7 +176,7 @@ async function goOn(
     signal,
   });
   undo.defer(() => vm.stop());
-  await answered(vm, machine, firstContact(channel, "sent", { signal }));
+  const reply = await answered(vm, machine, firstContact(channel, "sent", { signal }));
   const agentAt = performance.now();
   const waiting = machine.dormant;
   // Connections wait until its record says that it runs: what they say to it must not be lost with the next spored,
@@ -192,9 +192,8 @@ async function goOn(
   }
   if (Object.keys(given).length > 0) await keepEnvironment(node, id, env);
   signal.throwIfAborted();
-  const readyAt = performance.now();
   ready.abort();
-  const timings = {
+  const timingsAt = (readyAt: number) => ({
     readyMs: readyAt - arrived,
     planMs: begunAt - arrived,
     slotMs: slotAt - begunAt,
@@ -202,7 +201,9 @@ async function goOn(
     agentMs: agentAt - loadedAt,
     readyStageMs: readyAt - agentAt,
     fromPool: false,
-  };
+    guest: guestStages(reply),
+  });
+  const timings = timingsAt(performance.now());
   const now = { process: vm.record, network: network.record, ports: ports.ports, identity, timings };
   await machine.update({
     ...now,
@@ -220,12 +221,19 @@ async function goOn(
   waiting?.alive[Symbol.dispose]();
   watchEnd(node, machine);
   watchIdle(node, machine);
-  await node.resources.running(id);
+  void node.resources.running(id);
+  // As with a resume: who waits has waited for the record too.
+  const noted = timingsAt(performance.now());
+  machine.note({ timings: noted });
+  node.metrics.started("wake", noted);
+  const { guest, ...stages } = noted;
+  node.log.info("machine woken", {
+    ...{ machine: machine.name, id, pid: vm.pid, ...stages },
+    guest: JSON.stringify(guest),
+  });
   await thinOwnState(machine.record).catch((error) => {
     node.log.error("files of a suspended machine not removed", error, { machine: machine.name });
   });
-  node.metrics.started("wake", timings);
-  node.log.info("machine woken", { machine: machine.name, id, pid: vm.pid, ...timings });
 }
 
 /** The host may have another VMM than when the machine was suspended. */
