@@ -116,11 +116,11 @@ describe("a guest's clock", () => {
     await guest.contact({ to: 200, beside: true });
     expect(guest.shiftsMs.slice(0, 3)).toEqual([0, 0, 0]);
     expect(guest.shiftsMs.filter((ms) => ms !== 0)).toHaveLength(1);
-    expect(Math.abs(guest.offMs)).toBeLessThanOrEqual(8);
+    expect(Math.abs(guest.offMs)).toBeLessThanOrEqual(5);
   });
 
   it("is known by all answers together: what is late on one way may be early on the other", async () => {
-    const guest = new Simulation(3);
+    const guest = new Simulation(2);
     guest.ways = [
       [90, 2],
       [2, 90],

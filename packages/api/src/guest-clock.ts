@@ -21,7 +21,7 @@ import {
 /** What is promised of a guest's clock when it is handed over, milliseconds (docs/hazards/clocks.md). */
 const promisedMs = 10;
 /** What is aimed at, so that the promise still holds when it is looked at. */
-const aimedMs = 8;
+const aimedMs = 5;
 /** As near the guest's clock has to be to the arrival of its answer to be taken for right without a question. */
 const agreeingMs = 4;
 /** A guest of a busy host may be asked until one answer is quick enough; normally the first is. */
