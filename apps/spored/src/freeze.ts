@@ -135,10 +135,12 @@ async function takeState(
   ]);
   made.use(capture);
   // A disk that is full would stop the guest too, as soon as it writes.
-  await requireRoomFor(draft.directory, capture.expectedBytes, { operation, subject: machine.name });
+  const room = () =>
+    requireRoomFor(draft.directory, capture.expectedBytes, { operation, subject: machine.name });
+  await room();
   const disk = machine.record.diskBytes > 0 ? path.join(machine.record.directory, "disk") : undefined;
   const { hookTimeoutMs } = parent.config;
-  const pauseMs = await live.agent.whileParked(
+  const parking = live.agent.whileParked(
     async (client) => {
       await quiesce(
         client,
@@ -154,6 +156,11 @@ async function takeState(
     () => inPause(live, { disk, draft, capture, signal }),
     signal,
   );
+  const pauseMs = await parking.catch(async (error) => {
+    // A guest that has to wait for room to write in does not say that it does.
+    if (!signal.aborted) await room();
+    throw error;
+  });
   return { parent, capture, pauseMs };
 }
 

@@ -53,7 +53,7 @@ async function mounts(home: string): Promise<string[]> {
 }
 
 async function loops(home: string): Promise<string[]> {
-  const { stdout } = await run("losetup", ["--list", "--noheadings", "--output", "NAME,BACK-FILE"]);
+  const { stdout } = await run("losetup", ["--list", "--noheadings", "--raw", "--output", "NAME,BACK-FILE"]);
   return stdout
     .split("\n")
     .filter((line) => line.includes(home))
