@@ -29,8 +29,15 @@ export function registryClient(
       ...(noProxy && { no: noProxy }),
     },
     ...(onRetry && { onRetry }),
+    chunkBytes: chunkBytes(),
     ...overrides,
   });
+}
+
+/** SPORELET_CHUNK_BYTES: what one request of a push carries at most, for proxies that limit that. */
+function chunkBytes(): number | undefined {
+  const bytes = Number(process.env.SPORELET_CHUNK_BYTES);
+  return Number.isSafeInteger(bytes) && bytes > 0 ? bytes : undefined;
 }
 
 /** The same without what a message has besides. */
