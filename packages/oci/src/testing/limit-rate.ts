@@ -16,8 +16,13 @@ export interface LimitedAddress extends AsyncDisposable {
  * connections together.
  *
  * @param options.target `host:port`
+ * @param options.onPassed called whenever some bytes have got through, in either direction
  */
-export async function limitRate(options: { target: string; bitsPerSecond: number }): Promise<LimitedAddress> {
+export async function limitRate(options: {
+  target: string;
+  bitsPerSecond: number;
+  onPassed?: () => void;
+}): Promise<LimitedAddress> {
   const [host = "", port = ""] = options.target.split(":");
   const bytesPerSecond = options.bitsPerSecond / 8;
   const [up, down] = [tokenBucket(bytesPerSecond), tokenBucket(bytesPerSecond)];
@@ -32,6 +37,7 @@ export async function limitRate(options: { target: string; bitsPerSecond: number
     }
     const count = (bytes: number) => {
       sentBytes += bytes;
+      options.onPassed?.();
     };
     // Whichever end breaks, the other one is told by its own end.
     const join = (from: Socket, through: Transform, to: Socket) =>
@@ -39,7 +45,7 @@ export async function limitRate(options: { target: string; bitsPerSecond: number
         from.destroy();
         to.destroy();
       });
-    void join(client, limited(up), upstream);
+    void join(client, limited(up, options.onPassed), upstream);
     void join(upstream, limited(down, count), client);
   });
   await new Promise<void>((resolve, reject) => {

@@ -26,6 +26,11 @@ export interface TestRegistryOptions {
   tls?: TestCertificate;
   /** Uploads have relative Locations. Default: false. */
   relativeLocations?: boolean;
+  /**
+   * Uploads can be asked for at any Location that they ever had, as zot has it. Default: false, only the newest is
+   * valid, as distribution has it.
+   */
+  stableLocations?: boolean;
   /** OCI-Chunk-Min-Length. Default: none. */
   minChunkBytes?: number;
   /** Default: chunks as the specification has them. */
@@ -130,6 +135,7 @@ export async function startTestRegistry(options: TestRegistryOptions = {}): Prom
       minChunkBytes: options.minChunkBytes,
       mounts: options.mounts ?? true,
       chunks: options.chunks,
+      stableLocations: options.stableLocations ?? false,
     };
     if (rest === "") return beginUpload(state, repository, exchange, uploads);
     return continueUpload(state, repository, rest, exchange, uploads);

@@ -9,6 +9,8 @@ export interface UploadOptions {
   minChunkBytes: number | undefined;
   mounts: boolean;
   chunks: ChunkQuirk | undefined;
+  /** Whether an upload has the same Location from its beginning to its end. */
+  stableLocations: boolean;
 }
 
 /** What registries do with chunks in place of what the specification says. */
@@ -57,7 +59,7 @@ export async function continueUpload(
   if (upload === undefined || upload.repository !== repository) {
     return errorReply(404, "BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry");
   }
-  if (url.searchParams.get("_state") !== String(upload.state)) {
+  if (!options.stableLocations && url.searchParams.get("_state") !== String(upload.state)) {
     return errorReply(400, "BLOB_UPLOAD_INVALID", "this Location is not the newest");
   }
   const take = (part: Buffer) => {
