@@ -100,6 +100,25 @@ describe.runIf(isRoot)("a machine that is suspended", () => {
     expect(clockErrorMs(Number(seconds), asked, answered)).toBeLessThan(1000);
   });
 
+  it("keeps the SSH host keys that its clients know, and its clones get others", async () => {
+    const { id } = await started();
+    const file = "/etc/ssh/ssh_host_ed25519_key.pub";
+    const keyOf = async (machine: string) => (await shell(node.client, machine, `cat ${file}`)).stdout;
+    await shell(
+      node.client,
+      id,
+      `mkdir -p /etc/ssh; echo known | tee ${file} >/etc/ssh/ssh_host_ed25519_key`,
+    );
+    await suspend();
+    await wake();
+    expect(await keyOf(id)).toBe("known\n");
+    await node.client.createSnapshot({ machine: id, tag: "with-keys" });
+    const [clone] = await run(node.client, { snapshot: "with-keys" });
+    expect(await keyOf(clone?.id ?? "")).toMatch(/^ssh-ed25519 /);
+    await node.client.removeMachine({ machine: clone?.id ?? "", force: true });
+    await node.client.removeSnapshot({ snapshot: "with-keys" });
+  });
+
   it("is suspended and woken again and again, loses nothing, and leaves one state", async () => {
     const machine = await started();
     const known = await snapshots();
