@@ -1,4 +1,6 @@
+import { once } from "node:events";
 import { open, writeFile } from "node:fs/promises";
+import { Agent, get, type IncomingMessage } from "node:http";
 import net from "node:net";
 import path from "node:path";
 import { text } from "node:stream/consumers";
@@ -6,12 +8,13 @@ import type { node as api, NodeClient } from "@sporelet/api";
 import { cloneFile, runProcess } from "@sporelet/host";
 import { temporaryDirectory } from "@sporelet/host/testing";
 import { openStore, type SnapshotConfig } from "@sporelet/store";
+import { hostProgram, hostPython } from "./hosts-programs.ts";
 import { buildBase, shell, type TestNode } from "./node.ts";
 
 const top = new URL("../../../../", import.meta.url).pathname;
 
-/** Ports of the two programs in the guest that draw random values. */
-export const sourcePorts = { kernel: 8080, python: 8081 };
+/** Ports of the programs in the guest that draw random values. */
+export const sourcePorts = { kernel: 8080, python: 8081, watching: 8082 };
 
 /** Names of what a program of the guest draws from, with the values in the order in which they were drawn. */
 export type Values = Record<string, string[]>;
@@ -20,12 +23,14 @@ export type Values = Record<string, string[]>;
 interface Progress {
   kernel: { getrandom: bigint; urandom: bigint; process: bigint };
   python?: bigint;
+  watching?: bigint;
 }
 
 /** What marks the pages in which the programs note their progress. */
 interface Marks {
   kernel: Buffer;
   python?: Buffer;
+  watching?: Buffer;
 }
 
 /** A snapshot in which programs were drawing, and how far they were. */
@@ -33,8 +38,19 @@ export interface Sources {
   /** Its name. */
   snapshot: string;
   progress: Progress;
+  /** One in which a hook runs as well; the same where the host lacks what that needs. */
+  hooked: { snapshot: string; progress: Progress };
   /** How far they were in a later one, of a machine that came from this one. */
   progressOf(snapshot: string): Promise<Progress>;
+  /** How far they were when this file with the memory of such a machine was written. */
+  progressIn(memoryFile: string): Promise<Progress>;
+  /**
+   * Has a machine that came from it draw by what only begins there: the example that waits for the new generation, fresh
+   * processes, and in one that came from `hooked` what the hook sends a signal to.
+   */
+  drawnAfresh(machine: string, options?: { hooked: boolean }): Promise<Values>;
+  /** What the host lacks, so that it does not draw. */
+  missing: string[];
 }
 
 /**
@@ -44,19 +60,32 @@ export interface Sources {
 export async function buildSources(node: TestNode): Promise<Sources> {
   await seed(node, await buildBase(node.client));
   const { client } = node;
-  let marks: Marks | undefined;
+  let started: Started | undefined;
   for await (const { event } of client.boot({ snapshot: "seed", name: "seed" })) {
-    if (event.case === "ready") marks = await startSources(client, "seed");
+    if (event.case === "ready") started = await startSources(client, "seed");
   }
-  if (marks === undefined) throw new Error("the seed did not start");
+  if (started === undefined) throw new Error("the seed did not start");
+  const { marks, missing, hook } = started;
   await client.createSnapshot({ machine: "seed", tag: "sources" });
+  if (hook !== undefined) {
+    await expectQuiet(client, "seed", `cp ${hook} /etc/sporelet/hooks/after-resume.d/`);
+    await client.createSnapshot({ machine: "seed", tag: "hooked" });
+  }
   await client.removeMachine({ machine: "seed", force: true });
-  const known = marks;
   const progressOf = async (snapshot: string) => {
     const { directory } = await client.inspectSnapshot({ snapshot });
-    return await progressIn(path.join(directory, "memory"), known);
+    return await progressIn(path.join(directory, "memory"), marks);
   };
-  return { snapshot: "sources", progress: await progressOf("sources"), progressOf };
+  const known = started;
+  const frozen = async (snapshot: string) => ({ snapshot, progress: await progressOf(snapshot) });
+  return {
+    ...(await frozen("sources")),
+    hooked: await frozen(hook === undefined ? "sources" : "hooked"),
+    ...{ progressOf, missing },
+    progressIn: (file) => progressIn(file, marks),
+    drawnAfresh: (machine, { hooked } = { hooked: false }) =>
+      drawnAfresh(node.client, machine, known, hooked && hook !== undefined),
+  };
 }
 
 /** A snapshot that can only be booted: Layer 0 with another number of CPUs. */
@@ -69,14 +98,28 @@ async function seed(node: TestNode, base: api.Snapshot): Promise<void> {
   await memory.truncate(config.shape.memoryBytes);
   await writeFile(into("vmstate"), "none");
   for (const file of ["kernel", "initramfs"]) await cloneFile(path.join(base.directory, file), into(file));
-  await draft.commit({ ...config, shape: { ...config.shape, cpus: 2 } }, "seed");
+  // A hook has to get along with programs that take what they get of the processor.
+  await draft.commit({ ...config, hookTimeoutMs: 25_000, shape: { ...config.shape, cpus: 2 } }, "seed");
 }
+
+interface Started {
+  marks: Marks;
+  /** The hook, at its place in the guest; undefined when the host lacks what it needs. */
+  hook?: string | undefined;
+  /** Command lines of processes that draw once. */
+  fresh: Record<string, string>;
+  missing: string[];
+}
+
+const examples = path.join(top, "examples/uniqueness");
+const pythonImports =
+  "json, mmap, os, random, secrets, socket, ssl, struct, sys, uuid, threading, encodings.ascii";
 
 /**
  * Starts programs in a machine that draw random values as fast as they can: guest/agent/internal/testsource, and
- * Python, if the host has one, with the modules that it needs.
+ * Python, if the host has one, with the modules that it needs. Beside them the other examples, as they are shipped.
  */
-async function startSources(client: NodeClient, machine: string): Promise<Marks> {
+async function startSources(client: NodeClient, machine: string): Promise<Started> {
   await using directory = await temporaryDirectory();
   const into = (file: string) => path.join(directory.path, file);
   const source = path.join(top, "guest/agent");
@@ -85,26 +128,100 @@ async function startSources(client: NodeClient, machine: string): Promise<Marks>
     operation: "build the program that draws",
     env: { ...process.env, CGO_ENABLED: "0" },
   });
-  const files = [into("testsource")];
   const script = path.join(import.meta.dirname, "sources.py");
-  const example = path.join(top, "examples/uniqueness/sporelet_generation.py");
-  const python = await pythonFiles();
-  if (python !== undefined) files.push(script, example, ...python.files);
+  const example = path.join(examples, "sporelet_generation.py");
+  const watcher = path.join(examples, "on-generation.sh");
+  const hook = path.join(examples, "hooks/50-signal-services");
+  const python = await hostPython(pythonImports);
+  const openssl = await hostProgram("openssl");
+  // For the hook, at the place at which that finds it.
+  const pkill = await hostProgram("pkill");
+  // Each once: they share libraries.
+  const files = new Set([into("testsource"), watcher, hook]);
+  const inPython = python === undefined ? [] : [script, example, ...python.files];
+  for (const file of [...inPython, ...(openssl?.files ?? []), ...(pkill?.files ?? [])]) files.add(file);
   const archive = into("tar");
-  await runProcess(["tar", "-h", "-C", "/", "-cf", archive, ...files.map((file) => file.slice(1))], {
+  await runProcess(["tar", "-h", "-C", "/", "-cf", archive, ...[...files].map((file) => file.slice(1))], {
     operation: "pack the programs",
   });
   await unpack(client, machine, archive);
 
+  const draw = into("testsource");
+  await expectQuiet(client, machine, examplesScript(draw, watcher));
   const marks: Partial<Marks> = {};
   // It starts slowly, and more so beside another program that takes what it gets of the processor.
   if (python !== undefined) {
-    const environment = `PYTHONPATH=${path.dirname(example)} PYTHONHOME=${python.home} LD_LIBRARY_PATH=${python.libraries}`;
-    const command = `${environment} ${python.program} -S ${script} ${sourcePorts.python}`;
-    marks.python = await markOf(client, machine, "python", command);
+    const command = `PYTHONPATH=${examples} ${python.environment} ${python.program} -S ${script}`;
+    marks.python = await markOf(client, machine, "python", `${command} ${sourcePorts.python}`);
+    marks.watching = await markOf(client, machine, "watching", `${command} ${sourcePorts.watching} watch`);
   }
-  const kernel = await markOf(client, machine, "testsource", `${into("testsource")} :${sourcePorts.kernel}`);
-  return { ...marks, kernel };
+  const kernel = await markOf(client, machine, "testsource", `${draw} :${sourcePorts.kernel}`);
+  const fresh: Record<string, string> = {};
+  if (python !== undefined) {
+    const once = "import random; print('%032x' % random.getrandbits(128))";
+    fresh["python -c"] = `${python.environment} ${python.program} -S -c "${once}"`;
+  }
+  if (openssl !== undefined) {
+    fresh["openssl rand"] = `OPENSSL_CONF=/dev/null ${openssl.environment} ${openssl.program} rand -hex 16`;
+  }
+  const missing = [
+    ...(python === undefined ? ["the sources in Python: the host has no python3"] : []),
+    ...(openssl === undefined ? ["openssl rand: the host has none"] : []),
+    ...(pkill === undefined ? ["hooks/50-signal-services: the host has no pkill"] : []),
+  ];
+  return { marks: { ...marks, kernel }, hook: pkill && hook, fresh, missing };
+}
+
+/**
+ * Starts the watcher of examples/uniqueness with a command that draws, and what takes gunicorn's place: a program of
+ * that name that draws after SIGHUP, which the hook sends. Both put what they draw where the generation's id leads.
+ */
+function examplesScript(draw: string, watcher: string): string {
+  return `set -e
+mkdir -p /drawn/watcher /drawn/signalled /etc/sporelet/hooks/after-resume.d
+cat >/drawn/draw <<'END'
+#!/bin/sh
+# draw DIRECTORY GENERATION
+${draw} >"$1/$2.new" && mv "$1/$2.new" "$1/$2"
+END
+cat >/drawn/gunicorn <<'END'
+#!/bin/sh
+trap '/drawn/draw /drawn/signalled $(cat /run/sporelet/generation-id)' HUP
+sleep 2147483 &
+while :; do wait $!; done
+END
+chmod +x /drawn/draw /drawn/gunicorn
+(/drawn/gunicorn >/dev/null 2>&1 &)
+(${watcher} /drawn/draw /drawn/watcher >/dev/null 2>&1 &)`;
+}
+
+async function drawnAfresh(
+  client: NodeClient,
+  machine: string,
+  { fresh }: Started,
+  hooked: boolean,
+): Promise<Values> {
+  const examplesDrew = ["watcher", ...(hooked ? ["signalled"] : [])].map(
+    (name) => `until [ -e /drawn/${name}/$id ]; do sleep 0.1; done; echo "${name} $(cat /drawn/${name}/$id)"`,
+  );
+  const once = Object.entries(fresh).map(
+    ([name, command]) => `echo "${name.replace(" ", "_")} $(${command})"`,
+  );
+  const lines = ["id=$(cat /run/sporelet/generation-id)", ...examplesDrew, ...once];
+  const { stdout } = await shell(client, machine, lines.join("\n"));
+  const values: Values = {};
+  for (const line of stdout.trim().split("\n")) {
+    const [name = "", value = ""] = line.split(" ");
+    if (!/^[0-9a-f]{32}$/.test(value)) throw new Error(`${name} drew ${line}`);
+    values[name] ??= [];
+    values[name].push(value);
+  }
+  return values;
+}
+
+async function expectQuiet(client: NodeClient, machine: string, script: string): Promise<void> {
+  const { code, stdout, stderr } = await shell(client, machine, script);
+  if (code !== 0) throw new Error(`${script} ended with ${code}: ${stdout}${stderr}`);
 }
 
 /** Starts a program in the background and waits for the mark that it prints. */
@@ -114,39 +231,6 @@ async function markOf(client: NodeClient, machine: string, name: string, command
   const { stdout } = await shell(client, machine, `(${command} >${log} 2>&1 &); ${wait}`);
   if (!/^[0-9a-f]{32}\n$/.test(stdout)) throw new Error(`${name} does not draw: ${stdout}`);
   return Buffer.from(stdout.trim(), "hex");
-}
-
-interface Python {
-  program: string;
-  home: string;
-  libraries: string;
-  files: string[];
-}
-
-/** The host's Python with what sources.py imports; undefined when there is none that can. */
-async function pythonFiles(): Promise<Python | undefined> {
-  const imports =
-    "json, mmap, os, random, secrets, socket, ssl, struct, sys, uuid, threading, encodings.ascii";
-  const list = [
-    `import ${imports}`,
-    "from importlib.metadata import version",
-    "seen = {getattr(m, '__file__', None) for m in list(sys.modules.values())}",
-    "print(json.dumps([os.path.realpath(sys.executable), sys.base_prefix, sorted(f for f in seen if f)]))",
-  ].join("\n");
-  const found = await runProcess(["python3", "-I", "-S", "-c", list], { operation: "look at Python" }).catch(
-    () => undefined,
-  );
-  if (found === undefined) return undefined;
-  const [program, home, modules] = JSON.parse(found.stdout) as [string, string, string[]];
-  const binaries = [program, ...modules.filter((file) => file.endsWith(".so"))];
-  const { stdout } = await runProcess(["ldd", ...binaries], { operation: "look at Python's libraries" });
-  const libraries = [...new Set(stdout.match(/\/\S+\.so\S*(?= \(0x)/g))];
-  return {
-    program,
-    home,
-    libraries: [...new Set(libraries.map((file) => path.dirname(file)))].join(":"),
-    files: [program, ...modules, ...libraries],
-  };
 }
 
 async function unpack(client: NodeClient, machine: string, archive: string): Promise<void> {
@@ -167,6 +251,7 @@ async function progressIn(memoryFile: string, marks: Marks): Promise<Progress> {
   return {
     kernel: { getrandom: number(0), urandom: number(1), process: number(2) },
     ...(marks.python && { python: (await pageWith(memoryFile, marks.python)).readBigUInt64LE(16) }),
+    ...(marks.watching && { watching: (await pageWith(memoryFile, marks.watching)).readBigUInt64LE(16) }),
   };
 }
 
@@ -185,17 +270,32 @@ async function pageWith(file: string, mark: Buffer): Promise<Buffer> {
 }
 
 /** Ends the drawing in a clone and returns the first values of which not even the drawing had begun at the freeze. */
-export async function valuesAfter(machine: api.Machine, { kernel, python }: Progress): Promise<Values> {
+export async function valuesAfter(
+  machine: api.Machine,
+  { kernel, python, watching }: Progress,
+): Promise<Values> {
   const numbers = new URLSearchParams(
     Object.entries(kernel).map(([name, begun]): [string, string] => [name, String(begun)]),
   );
-  const ports = { kernel: portOf(machine, sourcePorts.kernel), python: portOf(machine, sourcePorts.python) };
-  const [response, fromPython] = await Promise.all([
-    fetch(`http://127.0.0.1:${ports.kernel}/values?${numbers}`),
-    python === undefined ? {} : (say(ports.python, `${python}\n`) as Promise<Values>),
+  const from = async (guest: number, begun: bigint | undefined) =>
+    begun === undefined ? {} : ((await say(portOf(machine, guest), `${begun}\n`)) as Values);
+  const [response, fromPython, fromWatching] = await Promise.all([
+    ask(portOf(machine, sourcePorts.kernel), `/values?${numbers}`),
+    from(sourcePorts.python, python),
+    from(sourcePorts.watching, watching),
   ]);
-  if (!response.ok) throw new Error(await response.text());
-  return { ...((await response.json()) as Values), ...fromPython };
+  const watched = Object.entries(fromWatching).map(([name, list]) => [`watched ${name}`, list]);
+  return { ...(JSON.parse(response) as Values), ...fromPython, ...Object.fromEntries(watched) };
+}
+
+/** One request to testsource. @param agent keeps the connection for the next one. Default: it is closed */
+async function ask(port: number, where: string, agent?: Agent): Promise<string> {
+  const signal = AbortSignal.timeout(60_000);
+  const request = get({ host: "127.0.0.1", port, path: where, agent: agent ?? false, signal });
+  const [response] = (await once(request, "response")) as [IncomingMessage];
+  const said = await text(response);
+  if (response.statusCode !== 200) throw new Error(said);
+  return said;
 }
 
 async function say(port: number, words: string): Promise<unknown> {
@@ -210,23 +310,28 @@ function portOf(machine: api.Machine, guest: number): number {
   return port;
 }
 
+/** Exchanges until the clocks of two computers are compared well enough, at most. */
+const mostExchanges = 200;
+/** What a guest's clock may seem to be off by because the answers took so long, milliseconds. */
+const wellKnownMs = 3;
+
 /**
- * How far a clone's clock is from the host's, milliseconds, by the quickest of several exchanges: the truth is within
- * the uncertainty, half of what that one took. The host's clock is what Date says, not what spored takes it for.
+ * How far a clone's clock is from the host's, milliseconds, by what several exchanges allow together: the truth is within
+ * the uncertainty. The host's clock is what Date says, not what spored takes it for; it rounds down.
  */
 export async function clockOffset(
   machine: api.Machine,
 ): Promise<{ offsetMs: number; uncertaintyMs: number }> {
-  const address = `http://127.0.0.1:${portOf(machine, sourcePorts.kernel)}/clock`;
-  // Date.now() rounds down; what that makes uncertain is counted below.
-  const now = () => Date.now() + 0.5;
-  let best = { offsetMs: 0, uncertaintyMs: Number.POSITIVE_INFINITY };
-  for (let round = 0; round < 10; round++) {
-    const sent = now();
-    const guestMs = Number(await (await fetch(address)).text()) / 1e6;
-    const halfMs = (now() - sent) / 2;
-    const uncertaintyMs = halfMs + 0.5;
-    if (uncertaintyMs < best.uncertaintyMs) best = { offsetMs: guestMs - sent - halfMs, uncertaintyMs };
+  const port = portOf(machine, sourcePorts.kernel);
+  // Its own: the port may have been another machine's a moment ago.
+  const agent = new Agent({ keepAlive: true });
+  let [least, most] = [Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY];
+  for (let n = 0; n < mostExchanges && most - least > 2 * wellKnownMs; n++) {
+    const sent = Date.now();
+    const guestMs = Number(await ask(port, "/clock", agent)) / 1e6;
+    least = Math.max(least, guestMs - (Date.now() + 1));
+    most = Math.min(most, guestMs - sent);
   }
-  return best;
+  agent.destroy();
+  return { offsetMs: (least + most) / 2, uncertaintyMs: (most - least) / 2 };
 }

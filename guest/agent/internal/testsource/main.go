@@ -7,6 +7,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
@@ -61,7 +62,16 @@ type source struct {
 	// done is the number of the last value that is kept.
 	done uint64
 	more *sync.Cond
+	// generation is shared with /run/sporelet/generation-id, and known what it was at the last draw.
+	generation []byte
+	known      [generationBytes]byte
+	// early are the first values of this generation, from number earlyFrom on: whoever asks may come late.
+	early     [][valueBytes]byte
+	earlyFrom uint64
 }
+
+// generationBytes is the length of a generation id, a UUID.
+const generationBytes = 36
 
 func (s *source) run(ended <-chan struct{}) {
 	for {
@@ -70,13 +80,21 @@ func (s *source) run(ended <-chan struct{}) {
 			return
 		default:
 		}
+		cloned := !bytes.Equal(s.known[:], s.generation)
 		number := s.begun.Add(1)
 		value, err := s.draw()
 		if err != nil || len(value) != valueBytes {
 			log.Fatalf("%s: %v, %d bytes", s.name, err, len(value))
 		}
 		s.mu.Lock()
+		if cloned {
+			copy(s.known[:], s.generation)
+			s.early, s.earlyFrom = nil, number
+		}
 		copy(s.values[number%kept][:], value)
+		if len(s.early) < mostAnswered {
+			s.early = append(s.early, [valueBytes]byte(value))
+		}
 		s.done = number
 		s.mu.Unlock()
 		s.more.Broadcast()
@@ -96,10 +114,16 @@ func (s *source) await(number uint64) {
 func (s *source) after(number uint64) ([]string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	var values []string
+	if s.earlyFrom > number {
+		for _, value := range s.early {
+			values = append(values, hex.EncodeToString(value[:]))
+		}
+		return values, nil
+	}
 	if s.done >= number+kept {
 		return nil, fmt.Errorf("%s: value %d is not kept any more", s.name, number+1)
 	}
-	var values []string
 	for next := number + 1; next <= s.done && len(values) < mostAnswered; next++ {
 		values = append(values, hex.EncodeToString(s.values[next%kept][:]))
 	}
@@ -118,6 +142,16 @@ func process() ([]byte, error) {
 		return nil, err
 	}
 	return hex.DecodeString(strings.TrimSpace(string(output)))
+}
+
+// generationID is the file of the generation's id, which the agent writes in place.
+func generationID() ([]byte, error) {
+	file, err := os.Open("/run/sporelet/generation-id")
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return unix.Mmap(int(file.Fd()), 0, generationBytes, unix.PROT_READ, unix.MAP_SHARED)
 }
 
 func main() {
@@ -143,11 +177,17 @@ func main() {
 		return value[:n], err
 	}
 	fmt.Println(hex.EncodeToString(page.mark[:]))
+	generation, err := generationID()
+	if err != nil {
+		log.Fatal(err)
+	}
 	sources := []*source{{name: "getrandom", draw: getrandom}, {name: "urandom", draw: urandom}, {name: "process", draw: process}}
 	ended := make(chan struct{})
 	var end sync.Once
 	for i, one := range sources {
 		one.begun, one.more = &page.begun[i], sync.NewCond(&one.mu)
+		one.generation = generation
+		copy(one.known[:], generation)
 		go one.run(ended)
 	}
 	// Ends the drawing: there are others that want the processor.
