@@ -27,7 +27,8 @@ export const warm = defineCommand({
 run takes slots while there are any, and prepares clones itself when there are none. New ones are prepared as soon
 as nobody takes any for a moment.
 
-With auto there are as many as were asked for in about the last minute, and at least one. When the host's memory
+With auto there are as many as were asked for in about the last minute, one while anybody asks within half an hour,
+and none until the next run otherwise. When the host's memory
 is short none are kept. They are kept until --slots 0, also over a restart of spored, which does not end for lack
 of work meanwhile. When NAME is given to another snapshot, slots of that one are kept as soon as it is run.
 
