@@ -19,7 +19,10 @@ export async function traces(home: string): Promise<string[]> {
   return found.flat().sort();
 }
 
-/** Processes that work below the home: VMMs, builders, helpers. spored itself is not one of them. */
+/**
+ * Processes that work below the home: VMMs, builders, helpers. spored itself is not one of them, nor is the fstrim(8) that
+ * it runs now and then to give back what the store's volume does not need any more.
+ */
 async function processes(home: string): Promise<string[]> {
   const lines: string[] = [];
   for (const pid of (await readdir("/proc")).filter((name) => /^\d+$/.test(name))) {
@@ -31,7 +34,8 @@ async function processes(home: string): Promise<string[]> {
       command.includes(`${home}/`) ||
       command.includes(runtimeDirectoryOf(home)) ||
       cwd.startsWith(`${home}/`);
-    if (!ours || /spored(\.mjs)?( |$)/.test(command) || Number(pid) === process.pid) continue;
+    const spored = /spored(\.mjs)?( |$)/.test(command) || command === `fstrim ${join(home, "store")}`;
+    if (!ours || spored || Number(pid) === process.pid) continue;
     lines.push(`process ${pid}: ${command.slice(0, 200)}`);
   }
   return lines;
