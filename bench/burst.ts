@@ -17,7 +17,7 @@ async function measure(suite: Suite, node: NodeClient): Promise<Line[]> {
   const ours: number[] = [];
   const floor: number[] = [];
   const rehearsed: number[] = [];
-  const rounds = suite.runs(10);
+  const rounds = suite.runs(6);
   for (let i = 0; i < rounds; i++) {
     progress(`burst ${i + 1} of ${rounds}`);
     const { ready } = await node.keepSlots({ snapshot, slots: clones });

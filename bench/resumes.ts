@@ -47,8 +47,7 @@ async function measure(suite: Suite, node: NodeClient): Promise<Line[]> {
   } finally {
     await node.keepSlots({ snapshot, slots: 0 });
   }
-  const cold: number[] = [];
-  for (let i = 0; i < coldBoots; i++) cold.push(await coldBoot(suite, node));
+  const cold = [await coldBoot(suite, node)];
   return [
     line({
       name: "resume from a slot to the agent's answer (floor: a bare VMM that has loaded the state)",
@@ -98,8 +97,6 @@ async function measure(suite: Suite, node: NodeClient): Promise<Line[]> {
 export function diskCopy(snapshotDirectory: string): string {
   return join(snapshotDirectory, "../../tmp/floor-disk");
 }
-
-const coldBoots = 2;
 
 interface Resume {
   /** spored's own figure: from the load of the state. */

@@ -9,6 +9,8 @@ import { type Line, line } from "./report.ts";
 const asleepMs = 1000;
 /** Of many machines so many are woken. */
 const sampled = 10;
+/** Of many machines so many are dealt with at a time. */
+const atOnce = 4;
 const dirtyBytes = 20 * 2 ** 20;
 const dirty = `dd if=/dev/urandom of=/run/changed bs=64k count=${dirtyBytes / 2 ** 16} 2>/dev/null`;
 
@@ -81,7 +83,8 @@ export async function measureSleepers({ snapshot, connected }: Suite): Promise<L
       await lullAFew(sampled);
       const first = await sample(ids);
       const before = await availableUncached();
-      await Promise.all([lullAFew(count), lullAFew(count)]);
+      // Some wait for the disk while others are started.
+      await Promise.all(Array.from({ length: atOnce }, () => lullAFew(count)));
       const pid = locateNode(sporeletHome())?.pid ?? 0;
       const { rssBytes } = await memoryUse(pid);
       const last = await sample(ids.slice(-sampled));
@@ -102,7 +105,12 @@ export async function measureSleepers({ snapshot, connected }: Suite): Promise<L
       ];
     } finally {
       progress("removing them");
-      for (const machine of ids) await node.removeMachine({ machine, force: true });
+      const remove = async () => {
+        for (let machine = ids.pop(); machine !== undefined; machine = ids.pop()) {
+          await node.removeMachine({ machine, force: true });
+        }
+      };
+      await Promise.all(Array.from({ length: atOnce }, remove));
     }
   });
 }

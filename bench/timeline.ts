@@ -70,7 +70,7 @@ async function measure(node: NodeClient): Promise<Bar[]> {
         // From the command to run to the first word that the agent reads, and from its last to ours.
         { name: "wake-up and answer", ms: Math.max(0, agentMs - inGuest) },
         ...unique,
-        { name: "ports", ms: of(({ readyStageMs }) => readyStageMs) },
+        { name: "ports and record", ms: of(({ readyStageMs }) => readyStageMs) },
       ],
     },
     {
