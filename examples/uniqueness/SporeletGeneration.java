@@ -56,12 +56,18 @@ public final class SporeletGeneration {
   }
 
   private void watch() {
+    ByteBuffer told = known;
     while (true) {
       try (InputStream generation = Files.newInputStream(DIRECTORY.resolve("next-generation"))) {
-        generation.read(); // Ends when the next generation has begun.
+        // Looked at when that is open: a generation that begins later ends the read.
+        if (mapped.duplicate().equals(told.duplicate())) {
+          generation.read();
+          continue;
+        }
       } catch (IOException error) {
         throw new IllegalStateException("cannot wait for the next generation", error);
       }
+      told = copy();
       listeners.forEach(Runnable::run);
     }
   }

@@ -9,10 +9,14 @@ set -eu
 directory=${SPORELET_RUN:-/run/sporelet}
 known=$(cat "$directory/generation-id")
 while :; do
-  # Ends when the next generation has begun.
-  cat "$directory/next-generation"
+  # Opened before the id is looked at: a generation that begins after that ends what is read from it, and one that began
+  # before, while the command ran for instance, is seen by its id.
+  exec 3<"$directory/next-generation"
   id=$(cat "$directory/generation-id")
-  [ "$id" = "$known" ] && continue
+  if [ "$id" = "$known" ]; then
+    cat <&3
+    continue
+  fi
   known=$id
   "$@" "$id" || echo "on-generation: $* ended with $?" >&2
 done

@@ -58,8 +58,8 @@ def watch():
     def loop():
         while True:
             with open(NEXT_GENERATION, "rb") as generation:
-                # Ends when the next generation has begun.
+                # For one that began before that was opened; one that begins after it ends the read.
+                reseed_if_cloned()
                 generation.read()
-            reseed_if_cloned()
 
     threading.Thread(target=loop, name="sporelet-generation", daemon=True).start()
