@@ -48,7 +48,7 @@ export function timeline(bars: readonly Bar[]): string {
     }
     y += Math.ceil(bar.stages.length / columns) * 18 + 14;
   }
-  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${y}" font-family="system-ui, sans-serif" font-size="12"><rect width="100%" height="100%" fill="#fff"/>${body.join("")}</svg>\n`;
+  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${y}" font-family="system-ui, sans-serif" font-size="12"><title>Where the time of a resume goes</title><rect width="100%" height="100%" fill="#fff"/>${body.join("")}</svg>\n`;
 }
 
 function text(x: number, y: number, content: string, attributes: string): string {
