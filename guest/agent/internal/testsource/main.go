@@ -29,7 +29,7 @@ import (
 const (
 	valueBytes = 16
 	// kept values of each source.
-	kept = 1 << 18
+	kept = 1 << 20
 	// leastAnswered and mostAnswered are how many values of each source one answer holds.
 	leastAnswered, mostAnswered = 2, 500
 )
