@@ -1,3 +1,4 @@
+import { hostArchitecture } from "@sporelet/host";
 import { type Content, launcherImage, type Repository, snapshotManifest } from "@sporelet/oci";
 import type { Digest } from "@sporelet/page-image";
 import type { PublishedLayer, StoredSnapshot } from "@sporelet/store";
@@ -5,9 +6,6 @@ import { requirementsOf } from "../requirements.ts";
 import { descriptorOf } from "./layers.ts";
 import { storedConfig } from "./plain.ts";
 import { type ListedVariant, publishIndex } from "./publish-index.ts";
-
-/** The names that Go gives to what `uname -m` calls x86_64 and aarch64; OCI took them over. */
-const architectures: Record<string, string> = { x64: "amd64", arm64: "arm64" };
 
 export interface PublishOptions {
   repository: Repository;
@@ -32,7 +30,7 @@ export async function publishManifests(
     config: configBytes,
     layers: layers.map(descriptorOf),
   });
-  const architecture = architectures[process.arch] ?? process.arch;
+  const architecture = hostArchitecture();
   const launcher = launcherImage(manifest.descriptor, { architecture });
   const variant: ListedVariant = {
     artifact: manifest.descriptor,
