@@ -9,6 +9,8 @@ if (process.argv.length === 3 && (process.argv[2] === "--version" || process.arg
   process.stdout.write(`sporectl ${version}\n`);
 } else {
   const [{ runCli }, { processIo }] = await Promise.all([import("./cli/run.ts"), import("./cli/io.ts")]);
+  // What arrives when the command is done, and is just about to say so, changes nothing any more.
+  for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(name, () => {});
   // A connection that is still open, or a terminal being read, must not hold the process.
   process.exit(await runCli(process.argv.slice(2), processIo()));
 }

@@ -10,10 +10,8 @@ import { type ManagedMachine, requireState } from "./machine.ts";
 import { cloneNames } from "./names.ts";
 import type { Node } from "./node.ts";
 import { checkPorts, portsOfClone, requireFreePorts } from "./ports.ts";
-import type { PortRecord } from "./record.ts";
 import { resumeClone } from "./resume.ts";
-import { arrivedAt } from "./server.ts";
-import type { StartPlan } from "./start.ts";
+import { originOf, type StartPlan } from "./start.ts";
 import { startAll } from "./start-all.ts";
 
 const operation = "fork";
@@ -44,7 +42,7 @@ export async function* fork(
   await using _kept = keepWhileStarting(node, snapshot, lease);
   const { digest } = snapshot;
   yield create(api.RunEventSchema, { event: { case: "forked", value: { digest, pauseMs } } });
-  const plans = plansOf(node, request, { snapshot, count, ports, arrivedAt: context.values.get(arrivedAt) });
+  const plans = plansOf(node, request, { snapshot, count, ports, ...originOf(context) });
   const starter = (child: ManagedMachine, plan: StartPlan, each: AbortSignal) =>
     node.starts(() => resumeClone(node, child, plan, each));
   yield* startAll(node, plans, "resume", starter, time.atMost(startTimeoutMs));
@@ -53,12 +51,12 @@ export async function* fork(
 function plansOf(
   node: Node,
   { name, env, remove }: api.ForkRequest,
-  all: { snapshot: StoredSnapshot; count: number; ports: PortRecord[]; arrivedAt: number },
+  all: Pick<StartPlan, "snapshot" | "ports" | "arrivedAt" | "connection"> & { count: number },
 ): StartPlan[] {
-  const { snapshot, count, ports, arrivedAt: arrived } = all;
+  const { snapshot, count, ports, ...origin } = all;
   const reference = snapshot.digest.slice("sha256:".length).slice(0, 12);
   return cloneNames(name, count, node.machines.hasName).map((child, index) => ({
-    ...{ snapshot, reference, name: child, env, remove, arrivedAt: arrived },
+    ...{ snapshot, reference, name: child, env, remove, ...origin },
     ports: portsOfClone(ports, index),
   }));
 }

@@ -34,6 +34,8 @@ export interface ManagedMachine {
   readonly name: string;
   /** The clone that lay ready for it, if one did: whoever starts it owns that. */
   readonly prepared: PreparedClone | undefined;
+  /** The connection whose call started it, as long as that is open: who cancels too late learns what there is. */
+  startedBy: WeakRef<object> | undefined;
   /** Absent before it runs, while it is suspended and after it has stopped. */
   live: LiveParts | undefined;
   /** Of a suspended machine that connections wake. */
@@ -70,6 +72,7 @@ export function createMachine(initial: MachineRecord, prepared?: PreparedClone):
     id: initial.id,
     name: initial.name,
     prepared,
+    startedBy: undefined,
     live: undefined,
     dormant: undefined,
     idleness: initial.idleSuspendMs ? createIdleness(initial.idleSuspendMs) : undefined,

@@ -16,8 +16,7 @@ import { obtain, type Resumable } from "./obtain.ts";
 import { checkPorts, portsOfClone } from "./ports.ts";
 import { relay } from "./relay.ts";
 import { resumeClone } from "./resume.ts";
-import { arrivedAt } from "./server.ts";
-import type { StartPlan } from "./start.ts";
+import { originOf, type StartPlan } from "./start.ts";
 import { notice, startAll } from "./start-all.ts";
 
 /**
@@ -54,7 +53,7 @@ export async function* run(
   const plans = names.map((name, index) => ({
     ...{ snapshot, reference: request.snapshot, name, env, remove, limits, ksm, dormancy },
     ports: portsOfClone(ports, index),
-    arrivedAt: context.values.get(arrivedAt),
+    ...originOf(context),
   }));
   const starter = (machine: ManagedMachine, plan: StartPlan, signal: AbortSignal) =>
     node.starts(() => resumeClone(node, machine, plan, signal));
@@ -91,7 +90,7 @@ export async function* boot(
     ports,
     env,
     remove,
-    arrivedAt: context.values.get(arrivedAt),
+    ...originOf(context),
   };
   const starter = (machine: ManagedMachine, each: StartPlan, signal: AbortSignal) =>
     bootMachine(node, machine, each, { signal, timeoutMs });

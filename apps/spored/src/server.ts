@@ -17,7 +17,9 @@ import type { Settling } from "./settling.ts";
 export const arrivedAt = createContextKey(0, { description: "arrival of the request" });
 
 /** The connection that a call came over, told by identity. */
-export const connectionOf = createContextKey<unknown>(undefined, { description: "connection of the call" });
+export const connectionOf = createContextKey<object | undefined>(undefined, {
+  description: "connection of the call",
+});
 
 export interface ServerOptions {
   socket: string;
@@ -75,7 +77,7 @@ export async function serve(options: ServerOptions): Promise<Server> {
   };
 }
 
-function sessionOf(request: object): unknown {
+function sessionOf(request: object): object | undefined {
   return "stream" in request ? (request.stream as http2.ServerHttp2Stream).session : undefined;
 }
 

@@ -49,8 +49,10 @@ export function nodeRoutes({ node, settling, end }: ServiceOptions): (router: Co
       doctor: () => doctor(node),
       metrics: async () => ({ text: await node.metrics.text(node) }),
       async settle(_request, { values }) {
-        await settling.settled(values.get(connectionOf));
-        return empty();
+        const connection = values.get(connectionOf);
+        await settling.settled(connection);
+        const started = [...node.machines].filter(({ startedBy }) => startedBy?.deref() === connection);
+        return { machines: connection ? started.map(({ id }) => id) : [] };
       },
 
       build: createBuilds(node),

@@ -1,6 +1,7 @@
 import { once } from "node:events";
 import net from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
+import { connectNode } from "@sporelet/api";
 import { freePorts } from "@sporelet/host/testing";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { buildBase, clockErrorMs, run, shell, startTestNode, type TestNode, traces } from "./testing/node.ts";
@@ -90,21 +91,36 @@ describe.runIf(isRoot)("spored with real guests", () => {
   });
 
   it("leaves nothing when a run is cancelled at any moment", async () => {
-    for (const afterMs of [0, 5, 20, 40, 80, 120]) {
+    // Milliseconds after its begin, or the how manieth clone is ready.
+    for (const moment of [0, 5, 20, 40, 80, 120, "1st", "2nd", "3rd"]) {
       const controller = new AbortController();
       const going = (async () => {
-        for await (const _ of node.client.run({ snapshot: "base", count: 3 }, { signal: controller.signal }));
+        let ready = 0;
+        for await (const _ of node.client.run({ snapshot: "base", count: 3 }, { signal: controller.signal }))
+          if (typeof moment === "string" && ++ready === Number.parseInt(moment, 10)) controller.abort();
       })();
-      await sleep(afterMs);
-      controller.abort();
+      if (typeof moment === "number") {
+        await sleep(moment);
+        controller.abort();
+      }
       await going.catch((error) => expect(error).toMatchObject({ code: "cancelled" }));
-      await node.client.settle({});
+      const { machines: started } = await node.client.settle({});
       const { machines } = await node.client.listMachines({});
-      // A run that was over before is no longer cancelled.
+      // A run that was over before is no longer cancelled, but its caller learns what it has started.
+      expect(started.toSorted()).toEqual(machines.map(({ id }) => id).toSorted());
       for (const { id } of machines) await node.client.removeMachine({ machine: id, force: true });
       expect([0, 3]).toContain(machines.length);
       expect(await traces(node.home)).toEqual([]);
     }
+  });
+
+  it("tells each connection which machines it has started", async () => {
+    const [one, two] = await run(node.client, { count: 2 });
+    expect((await node.client.settle({})).machines.toSorted()).toEqual([one?.id, two?.id].toSorted());
+    await node.client.removeMachine({ machine: one?.id ?? "", force: true });
+    expect((await node.client.settle({})).machines).toEqual([two?.id]);
+    using other = await connectNode(node.home, { start: false });
+    expect((await other.settle({})).machines).toEqual([]);
   });
 
   it("suggests the nearest names", async () => {

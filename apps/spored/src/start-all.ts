@@ -9,7 +9,7 @@ import { asTheyCome } from "./together.ts";
 
 /**
  * Starts machines side by side and tells of each that is ready; when one fails, or the caller goes away before
- * all are ready, none of them stays.
+ * it was told of all, none of them stays.
  */
 export async function* startAll(
   node: Node,
@@ -31,24 +31,20 @@ export async function* startAll(
       throw error;
     }
   });
-  let all = false;
-  void Promise.all(starts).then(
-    () => {
-      all = true;
-    },
-    () => {},
-  );
-  let told = false;
+  let toldAll = false;
+  let noticed = false;
   try {
     for await (const machine of asTheyCome(starts)) {
-      if (!told && machine.record.diskClone === "copy") {
-        told = true;
+      if (!noticed && machine.record.diskClone === "copy") {
+        noticed = true;
         yield notice("the disk was copied: this file system has no reflinks (sporectl doctor)");
       }
       yield create(api.RunEventSchema, { event: { case: "ready", value: machineMessage(machine.record) } });
     }
+    outer.throwIfAborted();
+    toldAll = true;
   } finally {
-    if (!all) {
+    if (!toldAll) {
       failed.abort(new DOMException("the call ended", "AbortError"));
       const settled = await Promise.allSettled(starts);
       const ready = settled.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));

@@ -1,5 +1,6 @@
 import { writeFile } from "node:fs/promises";
 import path from "node:path";
+import type { HandlerContext } from "@connectrpc/connect";
 import type { agent as messages } from "@sporelet/api";
 import { SporeletError } from "@sporelet/errors";
 import type { MachineLimits } from "@sporelet/host";
@@ -13,6 +14,7 @@ import { tailOfFile } from "./log-files.ts";
 import { createMachine, type ManagedMachine } from "./machine.ts";
 import type { Node } from "./node.ts";
 import type { MachineRecord, PortRecord, TimingsRecord } from "./record.ts";
+import { arrivedAt, connectionOf } from "./server.ts";
 
 /** One machine that is to be started. */
 export interface StartPlan {
@@ -33,6 +35,13 @@ export interface StartPlan {
   dormancy?: Dormancy | undefined;
   /** When the request arrived, on the clock of `performance.now()`. */
   arrivedAt: number;
+  /** The connection that it came over; see `ManagedMachine.startedBy`. */
+  connection?: object | undefined;
+}
+
+/** Whose start it is, and since when. */
+export function originOf({ values }: HandlerContext): Pick<StartPlan, "arrivedAt" | "connection"> {
+  return { arrivedAt: values.get(arrivedAt), connection: values.get(connectionOf) };
 }
 
 /**
@@ -70,6 +79,7 @@ export function enlist(node: Node, plan: StartPlan, origin: MachineRecord["origi
     ...(lazy && { lazy: lazy.id }),
   };
   const machine = createMachine(record, prepared);
+  if (plan.connection) machine.startedBy = new WeakRef(plan.connection);
   node.machines.add(machine);
   return machine;
 }

@@ -7,7 +7,7 @@ import type { RunSignature } from "../commands/run.ts";
 import { checkTerminal, environmentOf } from "../exec/environment.ts";
 import { createPrefixer } from "../exec/prefix.ts";
 import { type ExecOptions, runExec } from "../exec/session.ts";
-import { cleanedUp } from "./cleanup.ts";
+import { cleanedUp, removed } from "./cleanup.ts";
 import { registryRequest } from "./registry-options.ts";
 import { portsOf, printStarted, startedMachines } from "./start-machines.ts";
 
@@ -105,9 +105,5 @@ async function removeAll(
   machines: readonly node.Machine[],
 ): Promise<void> {
   await cleanedUp(context, node);
-  await Promise.all(
-    machines.map((machine) =>
-      node.removeMachine({ machine: machine.id, force: true }, { timeoutMs: 30_000 }),
-    ),
-  );
+  await Promise.all(machines.map((machine) => removed(node, machine.id)));
 }

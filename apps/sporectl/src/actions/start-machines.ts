@@ -8,7 +8,7 @@ import { createProgress } from "../output/progress.ts";
 import { stepOf } from "../output/steps.ts";
 import { table } from "../output/table.ts";
 import { createTransferSteps } from "../output/transfers.ts";
-import { cleanedUp } from "./cleanup.ts";
+import { cleanedUpMachines } from "./cleanup.ts";
 
 /** Collects the machines of a run, a boot or a fork; after Ctrl-C it returns when spored has cleaned up. */
 export async function startedMachines(
@@ -32,7 +32,7 @@ export async function startedMachines(
     }
   } catch (error) {
     progress.end();
-    await cleanedUp(context, node);
+    await cleanedUpMachines(context, node);
     throw error;
   }
   progress.end();

@@ -116,6 +116,15 @@ describe("on a terminal", () => {
     expect(node.seen).toEqual(["run cancelled", "settled"]);
   });
 
+  it("Ctrl-C removes machines that were all started when it reached spored", async () => {
+    node.seen.length = 0;
+    const before = [...node.data.machines];
+    const result = await onTerminal(["run", "late", "-n", "2"], [["resuming", { type: "\u0003" }]]);
+    expect(result.code).toBe(130);
+    expect(node.seen).toEqual(["run cancelled", "settled"]);
+    expect(node.data.machines).toEqual(before);
+  });
+
   it("stats are redrawn until Ctrl-C, which is no failure", async () => {
     const result = await onTerminal(["stats"], [["hello-1.*hello-1", { type: "\u0003" }]]);
     expect(result.code).toBe(0);

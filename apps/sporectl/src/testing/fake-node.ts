@@ -91,6 +91,8 @@ function service(
     seen.push(`${name} cancelled`);
     signal.throwIfAborted();
   };
+  /** Started before their call was cancelled, whose caller does not know of them yet. */
+  const late: string[] = [];
   return {
     version: () => ({ version: "0.1.0", pid: 4711, home }),
     shutdownNode: ({ stopMachines }) => {
@@ -99,7 +101,7 @@ function service(
     },
     settle: () => {
       seen.push("settled");
-      return {};
+      return { machines: late.splice(0) };
     },
     doctor: () => ({ checks: data.checks }),
     async *build(request, { signal }) {
@@ -110,6 +112,10 @@ function service(
     },
     async *run(request, { signal }) {
       if (request.snapshot === "slow") await untilCancelled("run", signal);
+      if (request.snapshot === "late") {
+        late.push(...[0, 1].map((index) => data.start(request, index).id ?? ""));
+        await untilCancelled("run", signal);
+      }
       if (request.snapshot === "broken") throw data.resumeFailure;
       data.snapshot(request.snapshot);
       for (let i = 0; i < (request.count || 1); i++)
