@@ -118,8 +118,13 @@ export interface VerifyOptions {
    * this snapshot is taken to be as that was verified.
    */
   adopting?: { base?: StoredSnapshot | undefined };
+  /** Files that were verified before, and are not read again unless they were written since. */
+  verified?: VerifiedFiles;
   signal?: AbortSignal | undefined;
 }
+
+/** What was verified, and when the file was last written then. */
+export type VerifiedFiles = Map<SnapshotFile, { digest: Digest; mtimeNs: bigint }>;
 
 /**
  * Compares files with what a config says of them.
@@ -129,35 +134,48 @@ export interface VerifyOptions {
 export async function verifyFiles(
   directory: string,
   config: SnapshotConfig,
-  { subject, hint, adopting, signal }: VerifyOptions,
+  options: VerifyOptions,
 ): Promise<void> {
-  const fail = (file: string, reason: string) =>
+  for (const file of snapshotFiles) await verifyFile(directory, file, config, options);
+}
+
+/** As `verifyFiles`, for one of them. What is verified is added to `verified`. */
+export async function verifyFile(
+  directory: string,
+  file: SnapshotFile,
+  config: SnapshotConfig,
+  { subject, hint, adopting, verified, signal }: VerifyOptions,
+): Promise<void> {
+  const path = join(directory, file);
+  const fail = (reason: string) =>
     new SporeletError({
       code: "corrupt",
       operation: "verify the snapshot",
       subject,
-      reason: `${reason} (${join(directory, file)})`,
+      reason: `${reason} (${path})`,
       hint,
     });
-  for (const file of snapshotFiles) {
-    const path = join(directory, file);
-    const record = config.files[file];
-    const found = await stat(path).catch((error: NodeJS.ErrnoException) => {
-      if (error.code !== "ENOENT") throw error;
-    });
-    if (record === undefined) {
-      if (found !== undefined) throw fail(file, `its config does not name its file ${file}`);
-      continue;
-    }
-    if (found === undefined) throw fail(file, `its file ${file} is missing`);
-    const { digest } =
-      adopting !== undefined && isOneOf(imageFiles, file)
-        ? (await digestImage(directory, file, { parent: adopting.base, signal })).found
-        : await digestOf(path, { signal });
-    if (digest !== record.digest || found.size !== record.sizeBytes) {
-      throw fail(file, `the content of its file ${file} is not what was stored`);
-    }
+  const record = config.files[file];
+  const found = await stat(path, { bigint: true }).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== "ENOENT") throw error;
+  });
+  if (record === undefined) {
+    if (found !== undefined) throw fail(`its config does not name its file ${file}`);
+    return;
   }
+  if (found === undefined) throw fail(`its file ${file} is missing`);
+  const { mtimeNs } = found;
+  const known = verified?.get(file);
+  const digest =
+    known?.mtimeNs === mtimeNs
+      ? known.digest
+      : adopting !== undefined && isOneOf(imageFiles, file)
+        ? (await digestImage(directory, file, { parent: adopting.base, signal })).found.digest
+        : (await digestOf(path, { signal })).digest;
+  if (digest !== record.digest || Number(found.size) !== record.sizeBytes) {
+    throw fail(`the content of its file ${file} is not what was stored`);
+  }
+  verified?.set(file, { digest, mtimeNs });
 }
 
 async function digestRecord(

@@ -4,7 +4,7 @@ import { SporeletError } from "@sporelet/errors";
 import { syncPath } from "@sporelet/host";
 import type { Digest } from "@sporelet/page-image";
 import { type SnapshotConfig, type SnapshotDescription, type SnapshotFile, snapshotFiles } from "./config.ts";
-import { recordFiles, verifyFiles } from "./digests.ts";
+import { recordFiles, type VerifiedFiles, type VerifyOptions, verifyFile, verifyFiles } from "./digests.ts";
 import { type Layout, makeTemporary, removeTemporary, takeAway } from "./layout.ts";
 import { parseConfig } from "./parse-config.ts";
 import { normalizeReference } from "./reference.ts";
@@ -38,6 +38,13 @@ export interface SnapshotDraft extends AsyncDisposable {
    *   malformed; `incompatible` when another version of Sporelet wrote the config.
    */
   adopt(configBytes: Uint8Array, tag?: string, options?: AdoptOptions): Promise<StoredSnapshot>;
+  /**
+   * Does for one file what `adopt` then need not do again: it is read and compared with the config, and is on the
+   * disk afterwards. For files that are complete while others are not. The errors are those of `adopt`.
+   *
+   * @param config of the bytes that `adopt` is going to be given.
+   */
+  verify(file: SnapshotFile, config: SnapshotConfig, options?: AdoptOptions): Promise<void>;
 }
 
 interface AdoptOptions {
@@ -66,6 +73,11 @@ function frozenMode(file: SnapshotFile): number {
 /** A temporary directory that becomes a snapshot. */
 export async function createDraft(layout: Layout, owner: DraftOwner): Promise<SnapshotDraft> {
   const directory = await makeTemporary(layout);
+  const verified: VerifiedFiles = new Map();
+  const adoption = (subject: string | undefined, { base, signal }: AdoptOptions): VerifyOptions => ({
+    ...{ subject, adopting: { base }, verified, signal },
+    hint: "it was damaged on its way, or at its origin: fetch it again",
+  });
 
   /** @param text the config, of files that are known to be what it says. */
   async function seal(
@@ -108,16 +120,26 @@ export async function createDraft(layout: Layout, owner: DraftOwner): Promise<Sn
         throw SporeletError.from(error, { operation: "store the snapshot", subject: tag });
       }
     },
-    async adopt(configBytes, tag, { base, signal } = {}) {
+    async adopt(configBytes, tag, options = {}) {
       const subject = tag ?? configDigest(configBytes);
       try {
         if (tag !== undefined) normalizeReference(tag);
         const config = parseConfig(Buffer.from(configBytes).toString("utf8"), subject);
-        const hint = "it was damaged on its way, or at its origin: fetch it again";
-        await verifyFiles(directory, config, { subject, hint, adopting: { base }, signal });
-        return await seal(config, configBytes, tag, signal);
+        await verifyFiles(directory, config, adoption(subject, options));
+        return await seal(config, configBytes, tag, options.signal);
       } catch (error) {
         throw SporeletError.from(error, { operation: "store the snapshot", subject });
+      }
+    },
+    async verify(file, config, options = {}) {
+      // Both end before this does: what they work on may be removed then.
+      const results = await Promise.allSettled([
+        verifyFile(directory, file, config, adoption(undefined, options)),
+        syncPath(join(directory, file)),
+      ]);
+      for (const result of results) {
+        if (result.status === "rejected")
+          throw SporeletError.from(result.reason, { operation: "verify", subject: file });
       }
     },
     [Symbol.asyncDispose]: () => removeTemporary(directory),

@@ -144,6 +144,25 @@ describe("a snapshot from elsewhere", () => {
       await here.verify("app");
     }));
 
+  it("can be verified file by file, and what was written since is noticed", () =>
+    withTwo(async (there, here) => {
+      const original = await addSnapshot(there, "app");
+      const { draft, configBytes } = await bring(original, here);
+      await using _ = draft;
+      for (const file of Object.keys(original.files) as SnapshotFile[])
+        await draft.verify(file, original.config);
+      await using memory = await open(join(draft.directory, "memory"), "r+");
+      const { buffer } = await memory.read(Buffer.alloc(1), 0, 1, 0);
+      await memory.write("!", 0);
+      await expect(draft.adopt(configBytes, "app")).rejects.toMatchObject({ code: "corrupt" });
+      await memory.write(buffer, 0, 1, 0);
+      expect((await draft.adopt(configBytes, "app")).digest).toBe(original.digest);
+      await here.verify("app");
+      expect((await addChild(here, await here.resolve("app"), "child")).config.files.memory.ownBytes).toBe(
+        page,
+      );
+    }));
+
   it("that is here already is the one that is here, with one more name", () =>
     withStore(async (store) => {
       const original = await addSnapshot(store, "app");
@@ -171,10 +190,9 @@ describe("a snapshot from elsewhere", () => {
         const { draft, configBytes } = await bring(await addSnapshot(there, "app"), here);
         await using _draft = draft;
         await damage(join(draft.directory, file));
-        await expect(draft.adopt(configBytes, "app")).rejects.toMatchObject({
-          code: "corrupt",
-          reason: expect.stringMatching(reason),
-        });
+        const refusal = { code: "corrupt", reason: expect.stringMatching(reason) };
+        await expect(draft.verify(file, JSON.parse(String(configBytes)))).rejects.toMatchObject(refusal);
+        await expect(draft.adopt(configBytes, "app")).rejects.toMatchObject(refusal);
       }
       expect(await here.list()).toEqual([]);
       await expect(here.resolve("app")).rejects.toMatchObject({ code: "not_found" });

@@ -67,7 +67,9 @@ export async function fetchSnapshot(
     );
   await using draft = await node.store.newSnapshot();
   const into = (file: string) => path.join(draft.directory, file);
-  // Each file is unpacked as soon as its own blobs are here, and is on its way to the disk while others arrive.
+  const verify = async (file: SnapshotFile, until: AbortSignal) =>
+    await draft.verify(file, config, { base: base?.snapshot, signal: until });
+  // Each file is unpacked and verified as soon as its own blobs are here, and is on the disk while others arrive.
   const images = imageFiles.map((file) => async (until: AbortSignal) => {
     const record = config.files[file];
     if (record === undefined) return;
@@ -75,12 +77,14 @@ export async function fetchSnapshot(
     const chain = artifact[file].map(({ descriptor }) => layerOf(descriptor));
     const image = { name, file, sizeBytes: record.sizeBytes, chain, base, target: into(file) };
     await unpackImage(node, image, until);
+    await verify(file, until);
   });
   const wholes = Object.values(artifact.files).map((layer) => async (until: AbortSignal) => {
     const same = inherited.get(layer.file);
     if (same !== undefined) return void (await cloneFile(same, into(layer.file), { signal: until }));
     await download(layer.file, until);
     await unpackWhole(node, layer, into(layer.file), until);
+    await verify(layer.file, until);
   });
   await allOrStop([...images, ...wholes], signal);
   const check = reports.item(`check ${artifact.config.digest}`, "snapshot");

@@ -55,6 +55,7 @@ export async function fetchPlain(
       await downloadBlob(node, repository, layer, report, signal);
       // Zeros travelled; here they are holes.
       await copySparse(node.store.blobs.path(layer.digest), path.join(draft.directory, layer.file), signal);
+      await draft.verify(layer.file, config, { signal });
     }),
   );
   const snapshot = await draft.adopt(configBytes, undefined, { signal });
