@@ -1,5 +1,6 @@
 import java.io.IOException;
 import java.io.InputStream;
+import java.io.UncheckedIOException;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
 import java.nio.file.Files;
@@ -12,17 +13,20 @@ import java.util.concurrent.CopyOnWriteArrayList;
 /**
  * Tells a Java program that its machine is a new clone, so that it drops the generators that it keeps in memory.
  *
- * <p>{@link #random()} is a SecureRandom that is never older than the clone; UUID.randomUUID, ThreadLocalRandom and
- * libraries have generators of their own, which nothing can reseed: use this one, or restart the program by a hook.
+ * <p>{@link #random()} is a SecureRandom that is never older than the clone. What else a program has can be given new
+ * entropy by {@link #reseed}; a new object alone is not enough, because the JVM seeds new generators of the kinds DRBG
+ * and SHA1PRNG from one that it keeps in memory. UUID.randomUUID, ThreadLocalRandom and libraries have generators that
+ * nobody else can get at: use this one instead, or restart the program by a hook.
  */
 public final class SporeletGeneration {
   private static final Path DIRECTORY = Path.of(System.getProperty("sporelet.run", "/run/sporelet"));
   private static final int ID_BYTES = 36;
+  private static final int SEED_BYTES = 32;
 
   private final ByteBuffer mapped;
   private final List<Runnable> listeners = new CopyOnWriteArrayList<>();
   private ByteBuffer known;
-  private SecureRandom random = new SecureRandom();
+  private SecureRandom random = reseed(new SecureRandom());
 
   public SporeletGeneration() throws IOException {
     try (FileChannel file = FileChannel.open(DIRECTORY.resolve("generation-id"), StandardOpenOption.READ)) {
@@ -39,7 +43,17 @@ public final class SporeletGeneration {
   public synchronized SecureRandom random() {
     if (!mapped.duplicate().equals(known.duplicate())) {
       known = copy();
-      random = new SecureRandom();
+      random = reseed(new SecureRandom());
+    }
+    return random;
+  }
+
+  /** Adds to a generator what the kernel draws in this clone, and returns it. */
+  public static SecureRandom reseed(SecureRandom random) {
+    try (InputStream kernel = Files.newInputStream(Path.of("/dev/urandom"))) {
+      random.setSeed(kernel.readNBytes(SEED_BYTES));
+    } catch (IOException error) {
+      throw new UncheckedIOException(error);
     }
     return random;
   }

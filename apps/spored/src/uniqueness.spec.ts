@@ -130,18 +130,6 @@ describe.runIf(isRoot)("clones of a guest that was frozen while its programs dre
     if (sources.missing.length > 0) ctx.skip(sources.missing.join("; "));
   });
 
-  it("reseed what Java keeps, by SporeletGeneration.java", (ctx) => {
-    ctx.skip("the guest that is cloned has no JVM: its files are in its memory, and that is small");
-  });
-
-  it("have SSH host keys of all kinds, by hooks/60-ssh-host-keys", (ctx) => {
-    ctx.skip("the guest that is cloned has no ssh-keygen");
-  });
-
-  it("restart containers, by hooks/50-restart-containers", (ctx) => {
-    ctx.skip("the guest that is cloned has no container engine");
-  });
-
   it("hand out no value twice, nor have a wrong clock, when they come from slots that have rehearsed", async () => {
     const seen = new Map<string, Seen>();
     const { snapshot } = sources;

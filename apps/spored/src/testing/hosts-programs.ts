@@ -43,7 +43,8 @@ export async function hostPython(imports: string): Promise<HostProgram | undefin
   };
 }
 
-async function librariesOf(binaries: string[]): Promise<string[]> {
+/** What programs and libraries of the host are linked to. */
+export async function librariesOf(binaries: string[]): Promise<string[]> {
   const { stdout } = await runProcess(["ldd", ...binaries], { operation: "look at libraries" });
   return [...new Set(stdout.match(/\/\S+\.so\S*(?= \(0x)/g))];
 }

@@ -88,18 +88,23 @@ export async function buildSources(node: TestNode): Promise<Sources> {
   };
 }
 
-/** A snapshot that can only be booted: Layer 0 with another number of CPUs. */
-async function seed(node: TestNode, base: api.Snapshot): Promise<void> {
+/** Makes `seed:latest`, a snapshot that can only be booted: Layer 0 with two CPUs. */
+export async function seed(
+  node: TestNode,
+  base: api.Snapshot,
+  shape: { memoryBytes?: number } = {},
+): Promise<void> {
   const { files, ...config } = JSON.parse(base.configJson) as SnapshotConfig;
   const store = await openStore({ root: path.join(node.home, "store") });
   await using draft = await store.newSnapshot();
   const into = (file: string) => path.join(draft.directory, file);
   await using memory = await open(into("memory"), "wx");
-  await memory.truncate(config.shape.memoryBytes);
+  const changed = { ...config.shape, cpus: 2, ...shape };
+  await memory.truncate(changed.memoryBytes);
   await writeFile(into("vmstate"), "none");
   for (const file of ["kernel", "initramfs"]) await cloneFile(path.join(base.directory, file), into(file));
   // A hook has to get along with programs that take what they get of the processor.
-  await draft.commit({ ...config, hookTimeoutMs: 25_000, shape: { ...config.shape, cpus: 2 } }, "seed");
+  await draft.commit({ ...config, hookTimeoutMs: 25_000, shape: changed }, "seed");
 }
 
 interface Started {
@@ -140,11 +145,7 @@ async function startSources(client: NodeClient, machine: string): Promise<Starte
   const files = new Set([into("testsource"), watcher, hook]);
   const inPython = python === undefined ? [] : [script, example, ...python.files];
   for (const file of [...inPython, ...(openssl?.files ?? []), ...(pkill?.files ?? [])]) files.add(file);
-  const archive = into("tar");
-  await runProcess(["tar", "-h", "-C", "/", "-cf", archive, ...[...files].map((file) => file.slice(1))], {
-    operation: "pack the programs",
-  });
-  await unpack(client, machine, archive);
+  await copyIn(client, machine, [...files]);
 
   const draw = into("testsource");
   await expectQuiet(client, machine, examplesScript(draw, watcher));
@@ -219,7 +220,7 @@ async function drawnAfresh(
   return values;
 }
 
-async function expectQuiet(client: NodeClient, machine: string, script: string): Promise<void> {
+export async function expectQuiet(client: NodeClient, machine: string, script: string): Promise<void> {
   const { code, stdout, stderr } = await shell(client, machine, script);
   if (code !== 0) throw new Error(`${script} ended with ${code}: ${stdout}${stderr}`);
 }
@@ -233,7 +234,13 @@ async function markOf(client: NodeClient, machine: string, name: string, command
   return Buffer.from(stdout.trim(), "hex");
 }
 
-async function unpack(client: NodeClient, machine: string, archive: string): Promise<void> {
+/** Copies files and directories of the host to the same places in a machine; links become what they lead to. */
+export async function copyIn(client: NodeClient, machine: string, paths: string[]): Promise<void> {
+  await using directory = await temporaryDirectory();
+  const archive = path.join(directory.path, "tar");
+  await runProcess(["tar", "-h", "-C", "/", "-cf", archive, ...paths.map((each) => each.slice(1))], {
+    operation: "pack the programs",
+  });
   await using file = await open(archive, "r");
   async function* requests() {
     yield { request: { case: "start" as const, value: { machine, directory: "/" } } };
