@@ -80,14 +80,18 @@ const settleAfterMs = 3000;
 async function settle(node: Node, machine: ManagedMachine): Promise<void> {
   const { record } = machine;
   using _alive = node.activity.begin();
+  const isStill = () =>
+    machine.record.state === "suspended" &&
+    machine.record.ownState === record.ownState &&
+    [...node.machines].includes(machine);
   try {
     // What the wake reads first is in the page cache then, unless memory is needed for something else by that time.
     await readAhead((await readOwnState(record)).files, node.shutdown);
     await sleep(settleAfterMs, undefined, { signal: node.shutdown });
-    const isStill = () => machine.record.state === "suspended" && machine.record.ownState === record.ownState;
     await settling(async () => void (isStill() && (await settleOwnState(record))));
   } catch (error) {
-    if (node.shutdown.aborted) return;
+    // Removed meanwhile, for one.
+    if (node.shutdown.aborted || !isStill()) return;
     node.log.error("memory of a suspended machine not synced", error, { machine: machine.name });
   }
 }
