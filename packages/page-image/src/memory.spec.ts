@@ -7,7 +7,7 @@ import { temporaryDirectory } from "@sporelet/host/testing";
 import { expect, it } from "vitest";
 import { digestOf } from "./index.ts";
 
-const program = path.join(import.meta.dirname, "testing/codec-process.ts");
+const program = new URL("testing/codec-process.ts", import.meta.url).pathname;
 const MiB = 2 ** 20;
 const small = 16;
 const large = 512;
