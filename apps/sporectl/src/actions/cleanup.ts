@@ -8,19 +8,10 @@ const limitMs = 30_000;
 /**
  * After a cancelled call: returns when spored has removed what that call had begun, so that whoever pressed
  * Ctrl-C finds nothing left when the prompt comes back. A second Ctrl-C does not wait.
+ *
+ * @returns the machines that this process has started and that are still there
  */
-export async function cleanedUp(context: Context, node: NodeClient): Promise<void> {
-  await settled(context, node);
-}
-
-/** As `cleanedUp`; machines that had all been started before the cancellation reached spored are removed, too. */
-export async function cleanedUpMachines(context: Context, node: NodeClient): Promise<void> {
-  const machines = await settled(context, node);
-  await Promise.all(machines.map((machine) => removed(node, machine)));
-}
-
-/** @returns the machines that this process has started and that are still there */
-async function settled(context: Context, node: NodeClient): Promise<string[]> {
+export async function cleanedUp(context: Context, node: NodeClient): Promise<string[]> {
   if (!context.signal.aborted) return [];
   try {
     return (await node.settle({}, { timeoutMs: limitMs })).machines;
@@ -28,6 +19,12 @@ async function settled(context: Context, node: NodeClient): Promise<string[]> {
     // It ended: it cleans up all the same, at its start if need be.
     return [];
   }
+}
+
+/** As `cleanedUp`; machines that had all been started before the cancellation reached spored are removed, too. */
+export async function cleanedUpMachines(context: Context, node: NodeClient): Promise<void> {
+  const machines = await cleanedUp(context, node);
+  await Promise.all(machines.map((machine) => removed(node, machine)));
 }
 
 /** Removes a machine, whatever it does; one that is gone is fine. */
