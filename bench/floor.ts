@@ -1,7 +1,8 @@
 /**
  * The floor: how quickly a bare QEMU brings a snapshot back when nothing else is done. It shares no code with
  * Sporelet, only the snapshot's files, and uses the same command line and the same Hello. What Sporelet takes
- * beyond this is its own.
+ * beyond this is its own. QEMU preloads dist/private-discard.so here too: without it the first memory that a guest
+ * gives back would be a hole in the snapshot.
  *
  *   node bench/floor.ts SNAPSHOT-DIRECTORY [RUNS] [--json]
  *
@@ -153,9 +154,17 @@ async function startBare(
   const words = floorCommandLine(join(snapshot, "memory"), directory, shape, own);
   const state = openSync(join(snapshot, "vmstate"), "r");
 
+  const library = openSync(join(import.meta.dirname, "../dist/private-discard.so"), "r");
+  const env = {
+    ...process.env,
+    ...{ LD_PRELOAD: "/proc/self/fd/5", SPORELET_PRIVATE_MEMORY: join(snapshot, "memory") },
+  };
+
   const start = performance.now();
-  const qemu = spawn("qemu-system-x86_64", words, { stdio: ["ignore", "ignore", "pipe", "pipe", state] });
+  const stdio = ["ignore", "ignore", "pipe", "pipe", state, library] as const;
+  const qemu = spawn("qemu-system-x86_64", words, { env, stdio: [...stdio] });
   closeSync(state);
+  closeSync(library);
   let log = "";
   qemu.stderr?.on("data", (text) => {
     log += text;
@@ -259,6 +268,7 @@ function floorCommandLine(
     ...["-object", "rng-builtin,id=rng0", "-device", "virtio-rng-device,rng=rng0"],
     ...network[shape.network],
     ...(shape.disks > 0 ? block : []),
+    ...["-device", "virtio-balloon-device,free-page-reporting=on"],
     ...["-global", "migration.send-configuration=off", "-S", "-incoming", "fd:4"],
   ];
 }

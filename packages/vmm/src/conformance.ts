@@ -6,7 +6,8 @@
  */
 import { copyFile, mkdir, open, readdir, readFile, rm, stat, truncate, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
-import { pageBytes, readProcessMemory } from "@sporelet/host";
+import { setTimeout as sleep } from "node:timers/promises";
+import { memoryUse, pageBytes, readProcessMemory } from "@sporelet/host";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { captureMemory, prepareCapture } from "./capture.ts";
 import { type Frozen, freeze, type Guest, meetAgain, meetBooted, meetResumed } from "./conformance/guest.ts";
@@ -94,6 +95,20 @@ export function vmmConformance(title: string, makeContext: () => Promise<Conform
       return await meetResumed(slot);
     };
     const processes = () => processesWith(context.directory);
+    /** That all memory of a paused machine is found in the VMM, and captured as it is there. */
+    const expectCaptured = async (machine: Machine, captured?: string) => {
+      const regions = await machine.memoryMap();
+      expect(regions.reduce((sum, { bytes }) => sum + bytes, 0)).toBe(memoryBytes);
+      const target = captured ?? join(await newDirectory(), "memory");
+      if (captured === undefined) await captureMemory({ machine, target });
+      await using file = await open(target, "r");
+      for (const { address, offset, bytes } of regions) {
+        const [inProcess, inFile] = [Buffer.alloc(bytes), Buffer.alloc(bytes)];
+        await readProcessMemory(machine.pid, address, inProcess);
+        await file.read(inFile, 0, bytes, offset);
+        expect(Buffer.compare(inProcess, inFile)).toBe(0);
+      }
+    };
 
     beforeAll(async () => {
       context = await makeContext();
@@ -248,17 +263,32 @@ export function vmmConformance(title: string, makeContext: () => Promise<Conform
       it("shows where its memory lies in the VMM", async () => {
         await using guest = await clone();
         await guest.machine.pause();
-        const regions = await guest.machine.memoryMap();
-        expect(regions.reduce((sum, { bytes }) => sum + bytes, 0)).toBe(memoryBytes);
-        const captured = join(await newDirectory(), "memory");
-        await captureMemory({ machine: guest.machine, target: captured });
-        await using file = await open(captured, "r");
-        for (const { address, offset, bytes } of regions) {
-          const [inProcess, inFile] = [Buffer.alloc(bytes), Buffer.alloc(bytes)];
-          await readProcessMemory(guest.machine.pid, address, inProcess);
-          await file.read(inFile, 0, bytes, offset);
-          expect(Buffer.compare(inProcess, inFile)).toBe(0);
+        await expectCaptured(guest.machine);
+      });
+
+      it("gives back what its guest frees, of the frozen memory and of its own", async () => {
+        await using guest = await clone();
+        await guest.run("dd if=/dev/urandom of=/grown bs=1M count=48");
+        const { privateBytes: grown } = await memoryUse(guest.machine.pid);
+        // That the frozen memory stays as it was is looked at after each test.
+        await guest.run("rm /grown /blob");
+        let now = grown;
+        for (const end = Date.now() + 60_000; now > grown - 36 * mebibyte && Date.now() < end; ) {
+          await sleep(100);
+          now = (await memoryUse(guest.machine.pid)).privateBytes;
         }
+        expect(now).toBeLessThanOrEqual(grown - 36 * mebibyte);
+
+        // What was given back is used anew, and all of it is in the next frozen state.
+        await guest.run("dd if=/dev/urandom of=/again bs=1M count=32");
+        const again = await guest.run("sha256sum /again");
+        const next = await freeze(guest, await newDirectory());
+        await expectCaptured(guest.machine, next.memory);
+        await using child = await clone(next);
+        expect(await child.run("sha256sum /again; ls / | grep -c blob || true")).toBe(`${again}\n0`);
+        await guest.machine.unpause();
+        await using going = await meetAgain(guest.machine, guest.generationId);
+        expect(await going.run("sha256sum /again")).toBe(again);
       });
 
       it("does not save its state while it runs", async () => {

@@ -100,7 +100,7 @@ export interface SlotSpec extends MachineFiles {
   id: string;
   /**
    * Words before the VMM's command line: a program that prepares itself and becomes the VMM by execve(2), with
-   * the file descriptors 3 and 4 that it was given.
+   * the environment and the file descriptors 3 to 5 that it was given.
    */
   launcher?: readonly string[];
   /**

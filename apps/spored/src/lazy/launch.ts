@@ -20,8 +20,8 @@ fprog.writeUInt16LE(instructions.length / 8, 0);
 fprog.writeBigUInt64LE(koffi.address(instructions), 8);
 // SECCOMP_SET_MODE_FILTER; SECCOMP_FILTER_FLAG_SPEC_ALLOW: without it older kernels slow the program down.
 if (syscall(Number(number), 1, 4, fprog) !== 0) fail("seccomp");
-// The VMM's monitor and its state; Node keeps what it inherits to itself. 2 is F_SETFD.
-for (const fd of [3, 4]) if (fcntl(fd, 2, 0) !== 0) fail("fcntl");
+// The VMM's monitor, its state, what is loaded into it; Node keeps what it inherits to itself. 2 is F_SETFD.
+for (const fd of [3, 4, 5]) if (fcntl(fd, 2, 0) !== 0) fail("fcntl");
 const directories = ((process.env.PATH || "") + ":/usr/local/sbin:/usr/sbin:/sbin").split(":");
 const { accessSync, constants } = require("node:fs");
 const program = name.includes("/") ? name : directories.map((each) => each + "/" + name).find((path) => {

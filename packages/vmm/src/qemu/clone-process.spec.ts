@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { SporeletError } from "@sporelet/errors";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type Frozen, freeze, meetBooted, meetResumed } from "../conformance/guest.ts";
+import { processesWith } from "../conformance/host.ts";
 import { testLayer0 } from "../conformance/layer0.ts";
 import type { MachineShape, SlotSpec } from "../contract.ts";
 import { socketsOf } from "./command-line.ts";
@@ -51,6 +52,16 @@ describe.skipIf(version === undefined)("a clone's QEMU", () => {
   };
   const hugePages = async (pid: number) =>
     /^THP_enabled:\s+(\d)$/m.exec(await readFile(`/proc/${pid}/status`, "utf8"))?.[1];
+
+  it("does not run without the library that keeps its snapshot whole", async () => {
+    // What a QEMU that is linked statically comes to, or a launcher that clears its environment.
+    const launcher = ["env", "-u", "LD_PRELOAD"];
+    await expect(prepare("bare", { launcher })).rejects.toMatchObject({
+      code: "unsupported",
+      message: expect.stringContaining("would make holes in the snapshot"),
+    });
+    expect(await processesWith(join(directory, "bare"))).toEqual([]);
+  });
 
   it("has no huge pages, unlike those who start it", async () => {
     await using slot = await prepare("small");

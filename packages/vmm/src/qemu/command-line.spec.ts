@@ -115,7 +115,7 @@ it("raises the machine's revision when something changes that a state depends on
   });
   expect({ machineRevision, words }).toMatchInlineSnapshot(`
     {
-      "machineRevision": 2,
+      "machineRevision": 3,
       "words": [
         "microvm,x-option-roms=off,isa-serial=on,rtc=on,acpi=on,mem-merge=off,memory-backend=m0",
         "tcg,thread=multi,tb-size=64",
@@ -126,6 +126,7 @@ it("raises the machine's revision when something changes that a state depends on
         "virtio-rng-device,rng=rng0",
         "virtio-net-device,netdev=net0,mac=52:54:00:6b:00:02",
         "virtio-blk-device,id=vd0,drive=disk0",
+        "virtio-balloon-device,free-page-reporting=on",
         "migration.x-events=on",
         "migration.send-configuration=off",
         "microvm,x-option-roms=off,isa-serial=on,rtc=on,acpi=on,mem-merge=off,memory-backend=m0",
@@ -137,6 +138,7 @@ it("raises the machine's revision when something changes that a state depends on
         "virtio-rng-device,rng=rng0",
         "virtio-net-device,netdev=net0,mac=52:54:00:6b:00:02",
         "virtio-blk-device,id=vd0,drive=disk0",
+        "virtio-balloon-device,free-page-reporting=on",
         "migration.x-events=on",
         "migration.send-configuration=off",
       ],

@@ -8,6 +8,7 @@ import { logsOf } from "./command-line.ts";
 import { explainEnd } from "./explain.ts";
 import { logTail } from "./log.ts";
 import { openAgentSocket, qemuMachine, removeSockets } from "./machine.ts";
+import { requirePrivateDiscard } from "./private-discard.ts";
 import { probeQemu } from "./probe.ts";
 import { type QemuProcess, type StartedMachine, startQemu } from "./process.ts";
 import { openQmp, type Qmp } from "./qmp.ts";
@@ -44,6 +45,7 @@ export function createQemu({ binary = "qemu-system-x86_64" }: QemuOptions = {}):
       const started = await start(binary, { ...spec, start: { kind: "restore" } }, "prepare a clone", signal);
       const record = recordOf(spec, "resume", started);
       try {
+        await requirePrivateDiscard(record);
         const channel = await openAgentSocket(spec, signal);
         return qemuSlot({ ...started, record, channel, disks: spec.disks.length });
       } catch (error) {

@@ -9,6 +9,7 @@ import { SporeletError } from "@sporelet/errors";
 import { inNetworkNamespace, withMergedMemory, withoutHugePages } from "@sporelet/host";
 import type { SlotSpec } from "../contract.ts";
 import { type CommandLine, commandLine, inheritedFd, logsOf } from "./command-line.ts";
+import { privateDiscardEnvironment, privateDiscardLibrary } from "./private-discard.ts";
 
 /** A machine whose process is to be started; the parts that are not on its command line belong to a restore. */
 export type StartedMachine = CommandLine & Pick<Partial<SlotSpec>, "vmstate" | "launcher" | "mergeMemory">;
@@ -64,19 +65,24 @@ function spawnQemu(binary: string, machine: StartedMachine): ChildProcess {
   try {
     const log = inherit(logsOf(machine).vmm, "a");
     const state = machine.vmstate === undefined ? "ignore" : inherit(machine.vmstate, "r");
+    const restored = machine.start.kind === "restore";
+    const discard = restored ? inherit(privateDiscardLibrary(), "r") : "ignore";
     const run = () =>
       spawn(program, words, {
         cwd: "/",
         // Nothing of our environment is the VMM's business.
-        env: { PATH: process.env.PATH ?? "/usr/sbin:/usr/bin:/sbin:/bin" },
+        env: {
+          PATH: process.env.PATH ?? "/usr/sbin:/usr/bin:/sbin:/bin",
+          ...(restored && privateDiscardEnvironment(machine.memory)),
+        },
         detached: true,
-        stdio: ["ignore", log, log, "pipe", state],
+        stdio: ["ignore", log, log, "pipe", state, discard],
       });
     const { network, id } = machine;
     const here = () => (network?.kind === "tap" ? inNamespace(network.netns, id, run) : run());
     const merged = () => (machine.mergeMemory ? withMergedMemory(here) : here());
     // QEMU asks for huge pages for the code that it translates: a clone uses little of most of them (docs/vmm.md).
-    return machine.start.kind === "restore" ? withoutHugePages(merged) : merged();
+    return restored ? withoutHugePages(merged) : merged();
   } catch (error) {
     throw SporeletError.from(error, { operation: "start QEMU for", subject: machine.id });
   } finally {
