@@ -1,10 +1,10 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { closeSync, openSync } from "node:fs";
-import { readFile, writeFile } from "node:fs/promises";
+import { open, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
-import { pageBytes } from "@sporelet/host";
+import { pageBytes, punchHole } from "@sporelet/host";
 import { temporaryDirectory } from "@sporelet/host/testing";
 import { describe, expect, it } from "vitest";
 import { privateDiscardEnvironment, privateDiscardLibrary } from "./private-discard.ts";
@@ -12,7 +12,7 @@ import { privateDiscardEnvironment, privateDiscardLibrary } from "./private-disc
 const pages = 16;
 /** FALLOC_FL_KEEP_SIZE, and with it FALLOC_FL_PUNCH_HOLE. */
 const [keepSize, hole] = [1, 3];
-const [EINVAL, EOPNOTSUPP] = [22, 95];
+const [ENOMEM, EINVAL, EOPNOTSUPP] = [12, 22, 95];
 
 /**
  * Stands for a VMM: does with a file what it is told, and prints what fallocate64() gave as errno, and of `look`
@@ -31,7 +31,7 @@ const program = `
   let at, mapped;
   const address = (page) => at + BigInt(page * ${pageBytes});
   const answers = [];
-  for (const [what, first, second, third] of commands) {
+  for (const [what, first, second, third, times = 1] of commands) {
     if (what === "private" || what === "shared") {
       mapped = second;
       const flags = what === "private" ? 2 : 1;
@@ -44,7 +44,10 @@ const program = `
       answers.push(Array.from({ length: mapped }, (_, page) => content[page * ${pageBytes}]));
     }
     if (what === "fallocate") {
-      const done = fallocate(fd, first, second * ${pageBytes}, third * ${pageBytes});
+      let done = 0;
+      for (let i = 0; i < times && done === 0; i++) {
+        done = fallocate(fd, first, second * ${pageBytes}, third * ${pageBytes});
+      }
       answers.push(done === 0 ? 0 : koffi.errno());
     }
   }
@@ -55,7 +58,7 @@ type Command =
   | ["private" | "shared", from: number, pages: number]
   | ["set", page: number, byte: number]
   | ["look"]
-  | ["fallocate", mode: number, from: number, pages: number];
+  | ["fallocate", mode: number, from: number, pages: number, times?: number];
 
 /** A file whose pages are filled with their numbers, from 1 on, and programs that use it as a VMM would. */
 async function memoryFile() {
@@ -65,6 +68,11 @@ async function memoryFile() {
   await writeFile(file, content);
   return {
     file,
+    /** Makes a hole in it. */
+    async punch(from: number, count: number): Promise<void> {
+      await using opened = await open(file, "r+");
+      punchHole(opened.fd, from * pageBytes, count * pageBytes);
+    },
     /** @param named the file that the library is told to keep whole */
     async run(commands: Command[], named = file): Promise<{ answers: unknown[]; log: string; code: number }> {
       const library = openSync(privateDiscardLibrary(), "r");
@@ -107,6 +115,36 @@ describe("a hole in memory that is mapped privately", () => {
     expect(done).toBe(0);
     expect(emptied).toEqual(without(2, 4));
     expect(used).toEqual(without(2, 4).with(4, 77));
+    expect(await memory.pages()).toEqual(whole);
+  });
+
+  it("only drops what the process wrote where the file has one", async () => {
+    await using memory = await memoryFile();
+    await memory.punch(8, pages - 8);
+    // So often that it would be refused if each took a mapping.
+    const { answers } = await memory.run([
+      ["private", 0, pages],
+      ["set", 9, 99],
+      ["set", 10, 99],
+      ["fallocate", hole, 10, pages - 10],
+      ["look"],
+      ["fallocate", hole, 8, 8, 20_000],
+      ["look"],
+    ]);
+    const holed = without(8, pages - 8);
+    expect(answers).toEqual([0, holed.with(9, 99), 0, holed]);
+    expect(await memory.pages()).toEqual(holed);
+  });
+
+  it("is refused when the process would have too many mappings", async () => {
+    await using memory = await memoryFile();
+    const { answers } = await memory.run([
+      ["private", 0, pages],
+      ["fallocate", hole, 2, 1, 16_384],
+      ["fallocate", hole, 2, 1],
+      ["look"],
+    ]);
+    expect(answers).toEqual([0, ENOMEM, without(2, 1)]);
     expect(await memory.pages()).toEqual(whole);
   });
 
