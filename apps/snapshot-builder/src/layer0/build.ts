@@ -56,8 +56,6 @@ export const wantedModules = [
  * - `init_on_free=1`: freed pages are zero and so become holes in the memory file.
  * - `random.trust_cpu=on`: the first random numbers do not wait for entropy; clones are reseeded anyway.
  * - `transparent_hugepage=never`: a write to a huge page would copy 2 MiB of a clone's memory, not 4 KiB.
- * - `page_reporting_order=2`: freed memory is given back in pieces of 16 KiB and more. Left alone, the kernel reports
- *   whole blocks of 2 MiB, of which programs that come and go leave few (docs/density.md).
  */
 export const kernelArguments = [
   "console=ttyS0",
@@ -67,7 +65,6 @@ export const kernelArguments = [
   "init_on_free=1",
   "random.trust_cpu=on",
   "transparent_hugepage=never",
-  "page_reporting.page_reporting_order=2",
 ];
 
 /** Raised when what is written into the initramfs changes without any of its inputs changing. */
