@@ -419,6 +419,13 @@ export function vmmConformance(title: string, makeContext: () => Promise<Conform
         });
       });
 
+      it("and another one give a slot up once, and both wait for its end", async () => {
+        const given = await context.vmm.prepare(await slotSpec());
+        void given.discard();
+        await given.discard();
+        expect(await processes()).toEqual([parent.machine.pid]);
+      });
+
       it("is not needed for a slot that is given up", async () => {
         const slot = await context.vmm.prepare(await slotSpec());
         await slot.discard();

@@ -29,14 +29,19 @@ export function qemuSlot(parts: {
   const prepared = loaded.then(() => {});
   prepared.catch(() => {}); // Told by resume.
 
-  const discard = async () => {
-    if (!owner) return;
-    owner = false;
+  const end = async () => {
     channel.destroy();
     process.kill();
     await process.exited;
     qmp.close();
     await removeSockets(record);
+  };
+  let ending: Promise<void> | undefined;
+  // Whoever asks again, as a resume that fails does while its slot is given up, waits for the same end.
+  const discard = async () => {
+    if (owner) ending = end();
+    owner = false;
+    await ending;
   };
   return {
     id: record.id,
