@@ -15,6 +15,17 @@ export async function listSnapshots(node: Node): Promise<api.ListSnapshotsRespon
   });
 }
 
+/** Names of the machines that need a snapshot, by its digest. */
+export function usersOf({ machines }: Pick<Node, "machines">): (digest: string) => string[] {
+  return (digest) =>
+    [...machines].flatMap(({ name, record, live }) =>
+      record.snapshotDigest === digest &&
+      (live !== undefined || record.state === "starting" || record.state === "suspended")
+        ? [name]
+        : [],
+    );
+}
+
 /**
  * RemoveSnapshot: refused while machines that run come from it, or snapshots that are kept have it as their
  * parent, unless forced; they go on.
@@ -23,15 +34,8 @@ export async function removeSnapshot(
   node: Node,
   request: api.RemoveSnapshotRequest,
 ): Promise<{ untagged: string[]; deleted: string[] }> {
-  const running = (digest: string) =>
-    [...node.machines].flatMap(({ name, record, live }) =>
-      record.snapshotDigest === digest &&
-      (live !== undefined || record.state === "starting" || record.state === "suspended")
-        ? [name]
-        : [],
-    );
   const { digest, untagged, removed } = await node.store.remove(request.snapshot, {
-    inUse: running,
+    inUse: usersOf(node),
     residents: residents(node),
     force: request.force,
     dryRun: request.dryRun,

@@ -48,6 +48,8 @@ export interface SnapshotDraft extends AsyncDisposable {
 }
 
 interface AdoptOptions {
+  /** What errors call the snapshot. Default of `adopt`: its tag or digest. */
+  name?: string | undefined;
   base?: StoredSnapshot | undefined;
   signal?: AbortSignal | undefined;
 }
@@ -121,7 +123,7 @@ export async function createDraft(layout: Layout, owner: DraftOwner): Promise<Sn
       }
     },
     async adopt(configBytes, tag, options = {}) {
-      const subject = tag ?? configDigest(configBytes);
+      const subject = options.name ?? tag ?? configDigest(configBytes);
       try {
         if (tag !== undefined) normalizeReference(tag);
         const config = parseConfig(Buffer.from(configBytes).toString("utf8"), subject);
@@ -134,12 +136,12 @@ export async function createDraft(layout: Layout, owner: DraftOwner): Promise<Sn
     async verify(file, config, options = {}) {
       // Both end before this does: what they work on may be removed then.
       const results = await Promise.allSettled([
-        verifyFile(directory, file, config, adoption(undefined, options)),
+        verifyFile(directory, file, config, adoption(options.name, options)),
         syncPath(join(directory, file)),
       ]);
       for (const result of results) {
         if (result.status === "rejected")
-          throw SporeletError.from(result.reason, { operation: "verify", subject: file });
+          throw SporeletError.from(result.reason, { operation: "verify", subject: options.name ?? file });
       }
     },
     [Symbol.asyncDispose]: () => removeTemporary(directory),

@@ -154,7 +154,9 @@ describe("a snapshot from elsewhere", () => {
       await using memory = await open(join(draft.directory, "memory"), "r+");
       const { buffer } = await memory.read(Buffer.alloc(1), 0, 1, 0);
       await memory.write("!", 0);
-      await expect(draft.adopt(configBytes, "app")).rejects.toMatchObject({ code: "corrupt" });
+      const damaged = { code: "corrupt", subject: "app:1" };
+      await expect(draft.verify("memory", original.config, { name: "app:1" })).rejects.toMatchObject(damaged);
+      await expect(draft.adopt(configBytes, "app", { name: "app:1" })).rejects.toMatchObject(damaged);
       await memory.write(buffer, 0, 1, 0);
       expect((await draft.adopt(configBytes, "app")).digest).toBe(original.digest);
       await here.verify("app");

@@ -17,6 +17,7 @@ import {
   type StoredSnapshot,
 } from "@sporelet/store";
 import type { Node } from "../node.ts";
+import { usersOf } from "../snapshots.ts";
 import { allOrStop, createGate, together } from "../together.ts";
 import { requireAgreement, requireSize, sizesOf } from "./agreement.ts";
 import { downloadBlob } from "./download.ts";
@@ -68,7 +69,7 @@ export async function fetchSnapshot(
   await using draft = await node.store.newSnapshot();
   const into = (file: string) => path.join(draft.directory, file);
   const verify = async (file: SnapshotFile, until: AbortSignal) =>
-    await draft.verify(file, config, { base: base?.snapshot, signal: until });
+    await draft.verify(file, config, { name, base: base?.snapshot, signal: until });
   // Each file is unpacked and verified as soon as its own blobs are here, and is on the disk while others arrive.
   const images = imageFiles.map((file) => async (until: AbortSignal) => {
     const record = config.files[file];
@@ -89,11 +90,25 @@ export async function fetchSnapshot(
   await allOrStop([...images, ...wholes], signal);
   const check = reports.item(`check ${artifact.config.digest}`, "snapshot");
   check.state("checking");
-  const snapshot = await draft.adopt(configBytes, undefined, { base: base?.snapshot, signal });
+  const snapshot = await draft.adopt(configBytes, undefined, { name, base: base?.snapshot, signal });
   const origins = [repository.name];
-  await node.store.publications.set(snapshot.digest, { layers, origins });
+  try {
+    await node.store.publications.set(snapshot.digest, { layers, origins });
+  } catch (error) {
+    await removeUnnamed(node, snapshot.digest);
+    throw error;
+  }
   check.state("done");
   return snapshot;
+}
+
+/** Removes what has just arrived when its pull fails all the same: without a name it would only take space. */
+export async function removeUnnamed(node: Node, digest: string): Promise<void> {
+  const { tags } = await node.store.resolve(digest);
+  if (tags.length > 0) return;
+  await node.store.remove(digest, { inUse: usersOf(node) }).catch((error) => {
+    node.log.warn("unnamed snapshot not removed", { digest, reason: String(error) });
+  });
 }
 
 /** Files that travel whole and that the base has too, such as the kernel: paths by what they are. */

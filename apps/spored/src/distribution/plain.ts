@@ -55,10 +55,10 @@ export async function fetchPlain(
       await downloadBlob(node, repository, layer, report, signal);
       // Zeros travelled; here they are holes.
       await copySparse(node.store.blobs.path(layer.digest), path.join(draft.directory, layer.file), signal);
-      await draft.verify(layer.file, config, { signal });
+      await draft.verify(layer.file, config, { name, signal });
     }),
   );
-  const snapshot = await draft.adopt(configBytes, undefined, { signal });
+  const snapshot = await draft.adopt(configBytes, undefined, { name, signal });
   // Whole files are worth nothing as blobs: what is published later is compressed. Those that another pull has
   // leased are removed by that.
   leases.dispose();

@@ -8,7 +8,7 @@ import type { Node } from "../node.ts";
 import { unlessAborted } from "../together.ts";
 import { type RegistryAccess, registryClient } from "./client.ts";
 import { contentKey } from "./content-key.ts";
-import { fetchSnapshot } from "./fetch.ts";
+import { fetchSnapshot, removeUnnamed } from "./fetch.ts";
 import { type LocatedSnapshot, locate } from "./locate.ts";
 import { isStored, ownName } from "./names.ts";
 import { fetchPlain } from "./plain.ts";
@@ -57,11 +57,17 @@ export async function pullSnapshot(
   using _lease = node.store.lease(undefined, `pull of ${reference}`);
   await using client = registryClient(access, reports.notice);
   const located = await locate(node, client.repository(registry, repository), parsed, reports, signal);
-  const snapshot = await fetchLocated(node, { located, parsed, access }, reports, signal);
-  return name === undefined ? snapshot : await node.store.tag(snapshot.digest, name);
+  const { snapshot, arrived } = await fetchLocated(node, { located, parsed, access }, reports, signal);
+  if (name === undefined) return snapshot;
+  try {
+    return await node.store.tag(snapshot.digest, name);
+  } catch (error) {
+    if (arrived) await removeUnnamed(node, snapshot.digest);
+    throw error;
+  }
 }
 
-/** What was located, in the store. */
+/** What was located, in the store, and whether it has come there by this. */
 async function fetchLocated(
   node: Node,
   {
@@ -71,11 +77,14 @@ async function fetchLocated(
   }: { located: LocatedSnapshot; parsed: ImageReference; access: RegistryAccess | undefined },
   reports: Reports,
   signal: AbortSignal,
-): Promise<StoredSnapshot> {
+): Promise<{ snapshot: StoredSnapshot; arrived: boolean }> {
   const { registry, repository: path } = parsed;
   /** With a client of its own: whoever began it may leave while others go on waiting. */
-  const share = (key: string, work: (client: Repository, ...shared: SharedWork) => Promise<StoredSnapshot>) =>
-    fetches(
+  const share = async (
+    key: string,
+    work: (client: Repository, ...shared: SharedWork) => Promise<StoredSnapshot>,
+  ) => {
+    const snapshot = await fetches(
       `${node.store.root} ${key}`,
       async (shared, sharedSignal) => {
         using _lease = node.store.lease(undefined, `pull of ${name}`);
@@ -85,6 +94,8 @@ async function fetchLocated(
       reports,
       signal,
     );
+    return { snapshot, arrived: true };
+  };
   if (artifact.kind === "plain") {
     const files = [...artifact.files].map(([title, { digest }]) => [title, digest]);
     return await share(JSON.stringify([registry, path, files]), (repository, ...shared) =>
@@ -95,14 +106,14 @@ async function fetchLocated(
   const { digest } = artifact.config;
   if (await isStored(node, digest)) {
     reports.item(digest, "snapshot").state("exists");
-    return await node.store.resolve(digest);
+    return { snapshot: await node.store.resolve(digest), arrived: false };
   }
   const wanted = { digest, layers: artifact, origin: { registry, repository: path } };
   const arriving = node.lazy.joins(wanted);
   if (arriving !== undefined) {
     reports.notice("it is being fetched already, for machines that run: waiting for that");
     try {
-      return await unlessAborted(arriving, signal);
+      return { snapshot: await unlessAborted(arriving, signal), arrived: false };
     } catch (error) {
       signal.throwIfAborted();
       const { reason } = SporeletError.from(error, { operation: "fetch", subject: name });
