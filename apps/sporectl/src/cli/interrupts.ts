@@ -2,7 +2,8 @@ import os from "node:os";
 import { SporeletError } from "@sporelet/errors";
 import type { Io } from "./io.ts";
 
-const ending = ["SIGINT", "SIGTERM", "SIGHUP"] as const satisfies NodeJS.Signals[];
+/** The signals that end a command. */
+export const endingSignals = ["SIGINT", "SIGTERM", "SIGHUP"] as const satisfies NodeJS.Signals[];
 
 /** What the signals of a process do to the command that runs in it. */
 export interface Interrupts extends Disposable {
@@ -30,7 +31,7 @@ export function createInterrupts(io: Io): Interrupts {
   const onSignal = (name: NodeJS.Signals) => {
     if (suspended === 0) interrupt(name);
   };
-  for (const name of ending) io.signals.on(name, onSignal);
+  for (const name of endingSignals) io.signals.on(name, onSignal);
   const onBrokenOutput = (error: NodeJS.ErrnoException) => {
     if (error.code === "EPIPE" || error.code === "EIO") interrupt("SIGPIPE");
     else throw error;
@@ -57,7 +58,7 @@ export function createInterrupts(io: Io): Interrupts {
       };
     },
     [Symbol.dispose]() {
-      for (const name of ending) io.signals.off(name, onSignal);
+      for (const name of endingSignals) io.signals.off(name, onSignal);
       io.stdout.off("error", onBrokenOutput);
       io.stderr.off("error", ignore);
     },
