@@ -1,7 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import type { HandlerContext } from "@connectrpc/connect";
 import { node as api } from "@sporelet/api";
-import { SporeletError } from "@sporelet/errors";
 import type { Lease, StoredSnapshot } from "@sporelet/store";
 import { callTime } from "./call-time.ts";
 import { requireCount } from "./count.ts";
@@ -11,6 +10,7 @@ import { cloneNames } from "./names.ts";
 import type { Node } from "./node.ts";
 import { checkPorts, portsOfClone, requireFreePorts } from "./ports.ts";
 import { resumeClone } from "./resume.ts";
+import { removeUnnamed } from "./snapshots.ts";
 import { originOf, type StartPlan } from "./start.ts";
 import { startAll } from "./start-all.ts";
 
@@ -66,16 +66,7 @@ function keepWhileStarting(node: Node, { digest }: StoredSnapshot, lease: Lease)
   return {
     async [Symbol.asyncDispose]() {
       lease[Symbol.dispose]();
-      if ([...node.machines].some(({ record }) => record.snapshotDigest === digest)) return;
-      try {
-        const { tags } = await node.store.resolve(digest);
-        if (tags.length === 0) await node.store.remove(digest);
-      } catch (error) {
-        const { code } = SporeletError.from(error, { operation });
-        // Somebody else uses it, or has removed it.
-        if (code === "not_found" || code === "failed_precondition") return;
-        node.log.error("snapshot of a failed fork not removed", error, { digest });
-      }
+      await removeUnnamed(node, digest);
     },
   };
 }

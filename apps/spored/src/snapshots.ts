@@ -15,17 +15,6 @@ export async function listSnapshots(node: Node): Promise<api.ListSnapshotsRespon
   });
 }
 
-/** Names of the machines that need a snapshot, by its digest. */
-export function usersOf({ machines }: Pick<Node, "machines">): (digest: string) => string[] {
-  return (digest) =>
-    [...machines].flatMap(({ name, record, live }) =>
-      record.snapshotDigest === digest &&
-      (live !== undefined || record.state === "starting" || record.state === "suspended")
-        ? [name]
-        : [],
-    );
-}
-
 /**
  * RemoveSnapshot: refused while machines that run come from it, or snapshots that are kept have it as their
  * parent, unless forced; they go on.
@@ -34,8 +23,15 @@ export async function removeSnapshot(
   node: Node,
   request: api.RemoveSnapshotRequest,
 ): Promise<{ untagged: string[]; deleted: string[] }> {
+  const running = (digest: string) =>
+    [...node.machines].flatMap(({ name, record, live }) =>
+      record.snapshotDigest === digest &&
+      (live !== undefined || record.state === "starting" || record.state === "suspended")
+        ? [name]
+        : [],
+    );
   const { digest, untagged, removed } = await node.store.remove(request.snapshot, {
-    inUse: usersOf(node),
+    inUse: running,
     residents: residents(node),
     force: request.force,
     dryRun: request.dryRun,
@@ -43,6 +39,22 @@ export async function removeSnapshot(
   // Slots are there for speed, and no reason to keep what somebody removes.
   if (removed && !request.dryRun) await node.slots.forget(digest);
   return { untagged, deleted: removed ? [digest] : [] };
+}
+
+/**
+ * Removes a snapshot that nobody gave a name to in the end, unless a machine needs it: it would only take space. It is
+ * for when something else has failed, so what stands against it is at most logged.
+ */
+export async function removeUnnamed(node: Node, digest: string): Promise<void> {
+  try {
+    const { tags } = await node.store.resolve(digest);
+    if (tags.length === 0) await node.store.remove(digest, { inUse: residents(node).inUse });
+  } catch (error) {
+    const { code } = SporeletError.from(error, { operation: "remove the snapshot", subject: digest });
+    // Somebody else uses it, or has removed it.
+    if (code === "not_found" || code === "failed_precondition") return;
+    node.log.error("unnamed snapshot not removed", error, { digest });
+  }
 }
 
 /** TagSnapshot: gives a snapshot one more name. */

@@ -17,7 +17,7 @@ import {
   type StoredSnapshot,
 } from "@sporelet/store";
 import type { Node } from "../node.ts";
-import { usersOf } from "../snapshots.ts";
+import { removeUnnamed } from "../snapshots.ts";
 import { allOrStop, createGate, together } from "../together.ts";
 import { requireAgreement, requireSize, sizesOf } from "./agreement.ts";
 import { downloadBlob } from "./download.ts";
@@ -100,15 +100,6 @@ export async function fetchSnapshot(
   }
   check.state("done");
   return snapshot;
-}
-
-/** Removes what has just arrived when its pull fails all the same: without a name it would only take space. */
-export async function removeUnnamed(node: Node, digest: string): Promise<void> {
-  const { tags } = await node.store.resolve(digest);
-  if (tags.length > 0) return;
-  await node.store.remove(digest, { inUse: usersOf(node) }).catch((error) => {
-    node.log.warn("unnamed snapshot not removed", { digest, reason: String(error) });
-  });
 }
 
 /** Files that travel whole and that the base has too, such as the kernel: paths by what they are. */

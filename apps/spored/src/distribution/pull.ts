@@ -5,10 +5,11 @@ import { type ImageReference, parseImageReference, type Repository } from "@spor
 import { normalizeReference, type StoredSnapshot } from "@sporelet/store";
 import { snapshotMessage } from "../messages.ts";
 import type { Node } from "../node.ts";
+import { removeUnnamed } from "../snapshots.ts";
 import { unlessAborted } from "../together.ts";
 import { type RegistryAccess, registryClient } from "./client.ts";
 import { contentKey } from "./content-key.ts";
-import { fetchSnapshot, removeUnnamed } from "./fetch.ts";
+import { fetchSnapshot } from "./fetch.ts";
 import { type LocatedSnapshot, locate } from "./locate.ts";
 import { isStored, ownName } from "./names.ts";
 import { fetchPlain } from "./plain.ts";
