@@ -155,14 +155,13 @@ async function startBare(
   const state = openSync(join(snapshot, "vmstate"), "r");
 
   const library = openSync(join(import.meta.dirname, "../dist/private-discard.so"), "r");
-  const env = {
-    ...process.env,
-    ...{ LD_PRELOAD: "/proc/self/fd/5", SPORELET_PRIVATE_MEMORY: join(snapshot, "memory") },
-  };
+  const preload = { LD_PRELOAD: "/proc/self/fd/5", SPORELET_PRIVATE_MEMORY: join(snapshot, "memory") };
 
   const start = performance.now();
-  const stdio = ["ignore", "ignore", "pipe", "pipe", state, library] as const;
-  const qemu = spawn("qemu-system-x86_64", words, { env, stdio: [...stdio] });
+  const qemu = spawn("qemu-system-x86_64", words, {
+    env: { ...process.env, ...preload },
+    stdio: ["ignore", "ignore", "pipe", "pipe", state, library],
+  });
   closeSync(state);
   closeSync(library);
   let log = "";

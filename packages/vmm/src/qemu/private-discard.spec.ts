@@ -155,57 +155,16 @@ describe("a hole in memory that is mapped privately", () => {
     expect(await memory.pages()).toEqual(whole);
   });
 
+  const middle: Command = ["private", 4, 8];
+  const firstPage: Command = ["fallocate", hole, 0, 1];
   it.each<[string, Command[], number]>([
-    [
-      "outside of what is mapped",
-      [
-        ["private", 4, 8],
-        ["fallocate", hole, 3, 1],
-      ],
-      EINVAL,
-    ],
-    [
-      "that ends behind it",
-      [
-        ["private", 4, 8],
-        ["fallocate", hole, 11, 2],
-      ],
-      EINVAL,
-    ],
-    [
-      "of more than all",
-      [
-        ["private", 4, 8],
-        ["fallocate", hole, 4, 2 ** 40],
-      ],
-      EINVAL,
-    ],
-    [
-      "without a size",
-      [
-        ["private", 4, 8],
-        ["fallocate", hole, 4, 0],
-      ],
-      EINVAL,
-    ],
-    ["before it is mapped", [["fallocate", hole, 0, 1]], EOPNOTSUPP],
-    [
-      "when it is mapped twice",
-      [
-        ["private", 0, 8],
-        ["private", 8, 8],
-        ["fallocate", hole, 0, 1],
-      ],
-      EOPNOTSUPP,
-    ],
-    [
-      "when it is mapped shared",
-      [
-        ["shared", 0, 8],
-        ["fallocate", hole, 0, 1],
-      ],
-      EOPNOTSUPP,
-    ],
+    ["outside of what is mapped", [middle, ["fallocate", hole, 3, 1]], EINVAL],
+    ["that ends behind it", [middle, ["fallocate", hole, 11, 2]], EINVAL],
+    ["of more than all", [middle, ["fallocate", hole, 4, 2 ** 40]], EINVAL],
+    ["without a size", [middle, ["fallocate", hole, 4, 0]], EINVAL],
+    ["before it is mapped", [firstPage], EOPNOTSUPP],
+    ["when it is mapped twice", [["private", 0, 8], ["private", 8, 8], firstPage], EOPNOTSUPP],
+    ["when it is mapped shared", [["shared", 0, 8], firstPage], EOPNOTSUPP],
     [
       "that is another change",
       [
