@@ -117,7 +117,7 @@ export async function prepareClone(
     signal,
   );
   undo.use(slot);
-  void node.resources.join(id, slot.pid, weight);
+  node.resources.weigh(slot.pid, weight);
   const made = undo.move();
   return { id, snapshot, slot, network, diskClone, [Symbol.asyncDispose]: () => made.disposeAsync() };
 }

@@ -1,4 +1,4 @@
-/** What machines may take of their host, and what they share there: control groups and merged memory. */
+/** What machines may take of their host, and what they share there: priorities, control groups and merged memory. */
 import { SporeletError } from "@sporelet/errors";
 import {
   type MachineLimits,
@@ -6,6 +6,7 @@ import {
   type MemoryMerging,
   machineGroups,
   memoryMerging,
+  weighProcess,
 } from "@sporelet/host";
 import type { Log } from "./log.ts";
 import type { MachineRecord } from "./record.ts";
@@ -21,19 +22,10 @@ export interface Resources {
    * @throws SporeletError `failed_precondition` when another domain has the host; see `MemoryMerging`
    */
   enterDomain(id: string, ksm: string | undefined): Promise<void>;
-  /**
-   * Of a VMM that was started: gives it a weight. Nobody needs to wait for it: what is called next for the machine
-   * does. Never rejects.
-   *
-   * @param weight Default: that of a machine that somebody waits for
-   */
-  join(id: string, pid: number, weight?: MachineWeight): Promise<void>;
-  /** What it weighs from now on. As `join`, nobody needs to wait for it, and it never rejects. */
-  weigh(id: string, weight: MachineWeight): Promise<void>;
+  /** What a VMM weighs from now on. Some 0.1 ms. Without it a machine is slower beside busy ones, and works all the same. */
+  weigh(pid: number, weight: MachineWeight): void;
   /** Before a machine runs: sets what it may take. */
   limit(machine: Subject, pid: number): Promise<void>;
-  /** It is ready: it weighs as much as others that run. */
-  running(id: string): Promise<void>;
   /** Its VMM has ended, or was never there. @returns why, when that was for a limit */
   ended(machine: Pick<Subject, "id" | "limits">): Promise<string | undefined>;
   /** Of a machine that did not start. @throws SporeletError `resource_exhausted` when that was for its limit. */
@@ -47,22 +39,7 @@ export function createResources({ owner, log }: { owner: string; log: Log }): Re
   const merging: MemoryMerging = memoryMerging();
   /** Machines of the trust domain. This process is a member of it for all of them while they start. */
   const members = new Set<string>();
-  /** What is being done to the weight of a machine that nobody waits for. */
-  const pending = new Map<string, Promise<void>>();
-  /** One thing after the other. Without its weight a machine is slower beside busy ones, and works all the same. */
-  const inTurn = (id: string, task: () => Promise<void>): Promise<void> => {
-    const done = (pending.get(id) ?? Promise.resolve())
-      .then(task)
-      .catch((error) => log.warn("no weight", { id, error: String(error) }))
-      .finally(() => {
-        if (pending.get(id) === done) pending.delete(id);
-      });
-    pending.set(id, done);
-    return done;
-  };
-  const weigh: Resources["weigh"] = (id, weight) => inTurn(id, () => groups.weigh(id, weight));
   const ended: Resources["ended"] = async ({ id, limits }) => {
-    await pending.get(id);
     const { outOfMemory } = await groups.remove(id);
     if (members.delete(id)) await (members.size === 0 ? merging.leave(process.pid) : merging.sweep());
     if (!outOfMemory) return undefined;
@@ -84,16 +61,17 @@ export function createResources({ owner, log }: { owner: string; log: Log }): Re
         throw error;
       }
     },
-    join: (id, pid, weight = "resuming") => inTurn(id, () => groups.join(id, pid, weight)),
-    weigh,
-    async limit({ id, directory, limits, ksm }, pid) {
-      if (limits !== undefined) {
-        await pending.get(id);
-        await groups.limit(id, pid, limits, directory);
+    weigh(pid, weight) {
+      try {
+        weighProcess(pid, weight);
+      } catch (error) {
+        log.warn("no weight", { pid, error: String(error) });
       }
+    },
+    async limit({ id, directory, limits, ksm }, pid) {
+      if (limits !== undefined) await groups.limit(id, pid, limits, directory);
       if (ksm !== undefined) await merging.enter(ksm, pid);
     },
-    running: (id) => weigh(id, "running"),
     async explain(machine, operation) {
       if (machine.limits === undefined) return;
       const reason = await ended(machine);

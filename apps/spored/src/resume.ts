@@ -71,7 +71,7 @@ export async function resumeClone(
     undo.move();
     watchEnd(node, machine);
     watchIdle(node, machine);
-    void node.resources.running(id);
+    node.resources.weigh(vm.pid, "running");
     if (lazy) await node.lazy.started(machine);
     // The caller has waited for the record too, which cannot hold how long it took to write.
     const timings = timingsAt(performance.now());
@@ -125,8 +125,7 @@ async function meetClone(
   const { snapshot, env, ports, ksm } = plan;
   if (prepared !== undefined) {
     undo.use(prepared);
-    // Beside what follows, which does not wait for it.
-    void node.resources.weigh(id, "resuming");
+    node.resources.weigh(prepared.slot.pid, "resuming");
   }
   undo.defer(() => dropEnvironment(node, id));
   signal.throwIfAborted();

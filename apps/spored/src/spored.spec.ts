@@ -1,5 +1,6 @@
 import { once } from "node:events";
 import net from "node:net";
+import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import { connectNode } from "@sporelet/api";
 import { freePorts } from "@sporelet/host/testing";
@@ -143,6 +144,22 @@ describe.runIf(isRoot)("spored with real guests", () => {
     const before = Date.now();
     const { stdout } = await shell(node.client, name, "date +%s");
     expect(clockErrorMs(Number(stdout), before, Date.now())).toBeLessThan(1000);
+  });
+
+  it("has connections to a paused guest wait, also those that are its first", async () => {
+    const [machine] = await run(node.client, { ports: [{ host: 0, guest: 7 }] });
+    const { id = "", ports = [] } = machine ?? {};
+    const server = "nc -ll -p 7 -e cat >/dev/null 2>&1 </dev/null &";
+    await shell(node.client, id, `${server} until netstat -tln | grep -q ':7 '; do sleep 0.1; done`);
+    await node.client.pause({ machine: id });
+    const socket = net.connect(ports[0]?.host ?? 0, "127.0.0.1");
+    socket.end("hello");
+    const said = text(socket);
+    said.catch(() => {});
+    // A kernel asks three times, one second apart, for the hardware address that it does not know yet.
+    await sleep(4500);
+    await node.client.unpause({ machine: id });
+    expect(await said).toBe("hello");
   });
 
   it("snapshots a running machine, which goes on, and resumes clones of it", async () => {

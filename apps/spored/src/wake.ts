@@ -160,7 +160,7 @@ async function goOn(
     signal,
   );
   undo.use(slot);
-  void node.resources.join(id, slot.pid);
+  node.resources.weigh(slot.pid, "resuming");
   await node.resources.limit(record, slot.pid);
   const slotAt = performance.now();
   await unlessAborted(slot.prepared, signal);
@@ -221,7 +221,7 @@ async function goOn(
   waiting?.alive[Symbol.dispose]();
   watchEnd(node, machine);
   watchIdle(node, machine);
-  void node.resources.running(id);
+  node.resources.weigh(vm.pid, "running");
   // As with a resume: who waits has waited for the record too.
   const noted = timingsAt(performance.now());
   machine.note({ timings: noted });

@@ -1,9 +1,10 @@
 export { hostArchitecture } from "./architecture.ts";
-export type { MachineLimits, MachineWeight } from "./cgroup/files.ts";
+export type { MachineLimits } from "./cgroup/files.ts";
 export { type MachineGroups, machineGroups } from "./cgroup/groups.ts";
 export type { Check } from "./checks/check.ts";
 export { hostChecks } from "./checks/checks.ts";
 export { type HostCpu, hostCpu } from "./cpu.ts";
+export { type MachineWeight, niceValues, weighProcess } from "./cpu-weight.ts";
 export { syncPath, writeFileAtomic } from "./files/atomic.ts";
 export { cloneRange } from "./files/clone-range.ts";
 export { allocatedBytes, type CopyOptions, cloneFile, copySparse, punchZeroPages } from "./files/copy.ts";

@@ -1,4 +1,4 @@
-/** What is written where for weights and limits. Pure. */
+/** What is written where for limits. Pure. */
 import type { GroupControl } from "./layout.ts";
 
 /** What a machine may take at most; without a value there is no limit. */
@@ -10,13 +10,6 @@ export interface MachineLimits {
   /** Bytes per second that it reads from its disk and writes to it. */
   ioBytesPerSecond?: number;
 }
-
-/**
- * Shares of the CPU among machines when there is too little for all: one that somebody waits for has ten times the
- * share of one that runs, and one that is prepared for nobody yet a fifth. docs/density.md has the measurement.
- */
-export const weights = { preparing: 0.2, running: 1, resuming: 10 } as const;
-export type MachineWeight = keyof typeof weights;
 
 /** One value, and the file of the group's directory that takes it. */
 export interface GroupSetting {
@@ -35,7 +28,7 @@ const periodUs = 100_000;
 /** @param factor how many times the weight of one process. */
 export function weightSetting(version: 1 | 2, factor: number): GroupSetting {
   const value = `${Math.min(Math.round(factor * shareOfOne[version]), version === 2 ? 10_000 : 262_144)}`;
-  return { control: "weight", file: version === 2 ? "cpu.weight" : "cpu.shares", value };
+  return { control: "cpus", file: version === 2 ? "cpu.weight" : "cpu.shares", value };
 }
 
 /** @param device "MAJOR:MINOR" of the block device for the limit of I/O. */

@@ -21,13 +21,13 @@ const unified = "cgroup2 /sys/fs/cgroup cgroup2 rw,nosuid,nodev,noexec,relatime 
 describe("the layout of control groups", () => {
   it("is one hierarchy for everything with version 2", () => {
     expect(groupLayout(unified, () => "cpuset cpu io memory hugetlb pids\n")).toEqual([
-      { version: 2, path: "/sys/fs/cgroup", controls: ["weight", "cpus", "io", "memory"] },
+      { version: 2, path: "/sys/fs/cgroup", controls: ["cpus", "io", "memory"] },
     ]);
   });
 
   it("is one for each controller with version 1, whose blkio does not count", () => {
     expect(groupLayout(hybrid, () => "hugetlb\n")).toEqual([
-      { version: 1, path: "/sys/fs/cgroup/cpu,cpuacct", controls: ["weight", "cpus"] },
+      { version: 1, path: "/sys/fs/cgroup/cpu,cpuacct", controls: ["cpus"] },
       { version: 1, path: "/sys/fs/cgroup/memory", controls: ["memory"] },
     ]);
   });
@@ -95,46 +95,26 @@ describe("groups without a hierarchy", () => {
     );
     groups.require({}, "run", "hello");
   });
-
-  it("do without weights silently", async () => {
-    await groups.join("a", process.pid, "preparing");
-    await groups.weigh("a", "running");
-    expect(await groups.remove("a")).toEqual({ outOfMemory: false });
-  });
 });
 
 describe("groups of version 2", () => {
-  it("get their controllers passed on from the root, those for limits only when there is one", async () => {
+  it("get the controllers that they need passed on from the root", async () => {
     // A directory for the kernel's: on this host version 1 may have the controllers.
     await using root = await temporaryDirectory();
-    const controls = ["weight", "cpus", "memory", "io"] as const;
+    const controls = ["cpus", "memory", "io"] as const;
     const groups = machineGroups({ owner: "0a", hierarchies: [{ version: 2, path: root.path, controls }] });
     const read = (file: string) => readFile(join(root.path, file), "utf8");
-    await groups.join("m", 4711, "resuming");
-    expect(await read("cgroup.subtree_control")).toBe("+cpu");
-    expect(await read("sporelet/cgroup.subtree_control")).toBe("+cpu");
-    expect(await read("sporelet/0a-m/cgroup.procs")).toBe("4711");
-    expect(await read("sporelet/0a-m/cpu.weight")).toBe("1000");
-    await groups.weigh("m", "running");
-    expect(await read("sporelet/0a-m/cpu.weight")).toBe("100");
+    await groups.limit("m", 4711, { memoryBytes: 1 << 28 }, root.path);
+    expect(await read("cgroup.subtree_control")).toBe("+memory");
     const limits = { cpus: 2, memoryBytes: 1 << 28, ioBytesPerSecond: 1 << 20 };
     await groups.limit("m", 4711, limits, root.path);
+    expect(await read("cgroup.subtree_control")).toBe("+cpu +memory +io");
     expect(await read("sporelet/cgroup.subtree_control")).toBe("+cpu +memory +io");
+    expect(await read("sporelet/cpu.weight")).toBe(weightSetting(2, availableParallelism()).value);
+    expect(await read("sporelet/0a-m/cgroup.procs")).toBe("4711");
     expect(await read("sporelet/0a-m/cpu.max")).toBe("200000 100000");
     expect(await read("sporelet/0a-m/memory.max")).toBe("268435456");
     expect(await read("sporelet/0a-m/io.max")).toMatch(/^\d+:\d+ rbps=1048576 wbps=1048576$/);
-  });
-
-  it("limit a process that could not be put into its group at first, not an empty group", async () => {
-    await using root = await temporaryDirectory();
-    const controls = ["weight", "cpus", "memory", "io"] as const;
-    const groups = machineGroups({ owner: "0a", hierarchies: [{ version: 2, path: root.path, controls }] });
-    const members = join(root.path, "sporelet/0a-m/cgroup.procs");
-    await mkdir(members, { recursive: true }); // Writing to it fails.
-    await expect(groups.join("m", 4711, "preparing")).rejects.toThrow();
-    await rmdir(members);
-    await groups.limit("m", 4711, { memoryBytes: 1 << 28 }, root.path);
-    expect(await readFile(members, "utf8")).toBe("4711");
   });
 
   it("say what the kernel refused", async (ctx) => {
@@ -188,26 +168,17 @@ describe("groups of this host", () => {
     expect(await left()).toEqual([]);
   });
 
-  it("give a process a weight of its own, and memory's group only for a limit", async (ctx) => {
+  it("have a process for its limits, and are gone with it", async (ctx) => {
     needHost(ctx);
     const { pid, kill } = program(["sleep", "60"]);
-    await groups.join("a", pid, "resuming");
-    const [cpu] = hierarchies.filter(({ controls }) => controls.includes("weight"));
-    const file = weightSetting(cpu?.version ?? 1, 1).file;
-    const weight = async () =>
-      Number(await readFile(join(cpu?.path ?? "", "sporelet", `${owner}-a`, file), "utf8"));
-    const resuming = await weight();
-    await groups.weigh("a", "running");
-    const running = await weight();
-    expect(resuming / running).toBe(10);
-    await groups.weigh("a", "preparing");
-    expect((await weight()) / running).toBeCloseTo(0.2, 2);
-    const before = (await groupsOf(pid)).length;
     await using directory = await temporaryDirectory();
+    await groups.limit("a", pid, {}, directory.path);
+    expect(await groupsOf(pid)).toEqual([]);
     await groups.limit("a", pid, { cpus: 0.5, memoryBytes: 64 << 20 }, directory.path);
-    if (cpu?.version === 1) expect((await groupsOf(pid)).length).toBe(before + 1);
+    expect(await groupsOf(pid)).not.toEqual([]);
     await kill();
     expect(await groups.remove("a")).toEqual({ outOfMemory: false });
+    expect(await left()).toEqual([]);
   });
 
   it("end a process that takes more memory than its limit, and say so", async (ctx) => {
@@ -215,7 +186,6 @@ describe("groups of this host", () => {
     const take = "process.stdin.once('data', () => { globalThis.kept = Buffer.alloc(256 << 20, 1); })";
     const { child, pid, ended } = program([process.execPath, "-e", take]);
     await using directory = await temporaryDirectory();
-    await groups.join("b", pid, "resuming");
     await groups.limit("b", pid, { memoryBytes: 96 << 20 }, directory.path);
     child.stdin?.write("now");
     expect((await ended)[1]).toBe("SIGKILL");
@@ -226,7 +196,6 @@ describe("groups of this host", () => {
     needHost(ctx);
     const { pid } = program(["sh", "-c", "while :; do :; done"]);
     await using directory = await temporaryDirectory();
-    await groups.join("c", pid, "resuming");
     await groups.limit("c", pid, { cpus: 0.1 }, directory.path);
     const [cpu] = hierarchies.filter(({ controls }) => controls.includes("cpus"));
     const throttled = async () =>
@@ -250,13 +219,13 @@ describe("groups of this host", () => {
 
   it("keep what their parent was given while the last machines of others end", async (ctx) => {
     needHost(ctx);
-    const [cpu] = hierarchies.filter(({ controls }) => controls.includes("weight"));
+    const [cpu] = hierarchies.filter(({ controls }) => controls.includes("cpus"));
     if (cpu === undefined) return;
     // A hierarchy of its own: in that of the host somebody's machine may keep the parent from being removed.
     const path = join(cpu.path, `test-${owner}`);
     await mkdir(path);
     if (cpu.version === 2) await writeFile(join(cpu.path, "cgroup.subtree_control"), "+cpu");
-    const hierarchy = { version: cpu.version, path, controls: ["weight"] } as const;
+    const hierarchy = { version: cpu.version, path, controls: ["cpus"] } as const;
     const [ours, theirs] = ["0a", "0b"].map((name) =>
       machineGroups({ owner: name, hierarchies: [hierarchy] }),
     );
@@ -268,7 +237,7 @@ describe("groups of this host", () => {
     });
     try {
       for (let round = 0; round < 100; round++) {
-        await ours?.join("m", pid, "resuming");
+        await ours?.limit("m", pid, { cpus: 1 }, path);
         expect((await readFile(join(path, "sporelet", file), "utf8")).trim()).toBe(value);
         await writeFile(join(cpu.path, "cgroup.procs"), `${pid}`);
         await ours?.remove("m");
@@ -284,8 +253,13 @@ describe("groups of this host", () => {
   it("sweep what is of no machine any more, and nothing else", async (ctx) => {
     needHost(ctx);
     const [one, other] = [program(["sleep", "60"]), program(["sleep", "60"])];
-    await groups.join("d", one.pid, "resuming");
-    await groups.join("e", other.pid, "resuming");
+    await using directory = await temporaryDirectory();
+    for (const [id, { pid }] of [
+      ["d", one],
+      ["e", other],
+    ] as const) {
+      await groups.limit(id, pid, { cpus: 1 }, directory.path);
+    }
     await groups.sweep(new Set(["d"]));
     expect((await left()).length).toBe(2); // Both processes live: a group that is in use cannot go.
     await other.kill();

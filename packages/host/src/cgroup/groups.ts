@@ -1,14 +1,9 @@
 /**
- * A control group for each machine's VMM: a weight, so that a machine that is being resumed is not starved by
- * those that run, and limits for those that were asked for.
+ * Control groups for the limits of a machine's VMM.
  *
- * The groups are MOUNT/sporelet/OWNER-ID, one in each hierarchy that is needed. All of them together weigh as
- * much as one busy process on each CPU, so that spored and whatever else the host runs get their turn however
- * many guests are busy.
- *
- * Putting a process into a group makes the kernel wait for all CPUs (an RCU grace period: 10 to 30 ms); writing
- * a weight or a limit takes microseconds. Therefore machines join ahead, when they are prepared, and memory,
- * which a page's first user is charged for in vain where there is no limit, only if it is limited.
+ * The groups are MOUNT/sporelet/OWNER-ID, one in each hierarchy that is needed, and only for machines with limits:
+ * putting a process into a group makes the kernel wait for all CPUs (an RCU grace period: 10 to 30 ms), and a page's
+ * first user is charged for it. All of them together weigh as much as one busy process on each CPU.
  */
 import { readFileSync } from "node:fs";
 import { mkdir, readdir, readFile, rmdir, stat, writeFile } from "node:fs/promises";
@@ -20,10 +15,8 @@ import {
   killsFile,
   limitSettings,
   type MachineLimits,
-  type MachineWeight,
   wasKilled,
   weightSetting,
-  weights,
 } from "./files.ts";
 import { type GroupControl, groupLayout, type Hierarchy } from "./layout.ts";
 
@@ -32,10 +25,6 @@ export interface MachineGroups {
   readonly supported: ReadonlySet<GroupControl>;
   /** @throws SporeletError `unsupported` when CPUs or memory cannot be limited here; I/O is up to the VMM. */
   require(limits: MachineLimits, operation: string, subject: string): void;
-  /** Puts a process into a group of its own, with this weight. Nothing where it cannot. */
-  join(id: string, pid: number, weight: MachineWeight): Promise<void>;
-  /** Nothing for a machine that has no group. */
-  weigh(id: string, weight: MachineWeight): Promise<void>;
   /** Sets limits, and puts the process where they need it. @param disk file on the device that I/O is limited for. */
   limit(id: string, pid: number, limits: MachineLimits, disk: string): Promise<void>;
   /**
@@ -62,7 +51,6 @@ export function machineGroups(options: MachineGroupsOptions): MachineGroups {
   const pathOf = (hierarchy: Hierarchy, id: string) => join(parentOf(hierarchy), `${owner}-${id}`);
   /** Groups that still had processes, which were about to end. */
   const busy = new Set<string>();
-  const forWeight = hierarchies.find(({ controls }) => controls.includes("weight"));
 
   const enter = async (hierarchy: Hierarchy, id: string, pid: number, controls: readonly GroupControl[]) => {
     const group = pathOf(hierarchy, id);
@@ -73,9 +61,7 @@ export function machineGroups(options: MachineGroupsOptions): MachineGroups {
         // whoever ends the last machine does, in this process or that of another home.
         await mkdir(group, { recursive: true });
         await prepareParent(hierarchy, controls);
-        // That there is a group does not say that the process is in it: limits would be those of an empty one.
-        const members = await readFile(join(group, "cgroup.procs"), "utf8").catch(missingIsEmpty);
-        if (!members.split("\n").includes(`${pid}`)) await writeFile(join(group, "cgroup.procs"), `${pid}`);
+        await writeFile(join(group, "cgroup.procs"), `${pid}`);
         return;
       } catch (error) {
         // Removed between two of these steps, before or after a file of it was opened?
@@ -102,16 +88,6 @@ export function machineGroups(options: MachineGroupsOptions): MachineGroups {
         value === undefined || supported.has(control) ? [] : [control],
       );
       if (missing.length > 0) throw unsupported(missing, operation, subject);
-    },
-    async join(id, pid, weight) {
-      if (forWeight === undefined) return;
-      await enter(forWeight, id, pid, ["weight"]);
-      await write(pathOf(forWeight, id), [weightSetting(forWeight.version, weights[weight])]);
-    },
-    async weigh(id, weight) {
-      if (forWeight === undefined) return;
-      const setting = weightSetting(forWeight.version, weights[weight]);
-      await write(pathOf(forWeight, id), [{ ...setting, optional: true }]);
     },
     async limit(id, pid, limits, disk) {
       const device = deviceName((await stat(disk)).dev);
@@ -171,11 +147,6 @@ export function mountedHierarchies(): Hierarchy[] {
 /** How often a group is made that is removed meanwhile: each time somebody's last machine has to end just then. */
 const enterAttempts = 5;
 
-function missingIsEmpty(error: NodeJS.ErrnoException): string {
-  if (error.code === "ENOENT") return "";
-  throw error;
-}
-
 /** Version 2 gives a group only the controllers that all groups above it pass on. */
 async function prepareParent(hierarchy: Hierarchy, controls: readonly GroupControl[]): Promise<void> {
   const parent = join(hierarchy.path, "sporelet");
@@ -186,12 +157,12 @@ async function prepareParent(hierarchy: Hierarchy, controls: readonly GroupContr
       await writeFile(join(path, "cgroup.subtree_control"), passOn);
     }
   }
-  if (controls.includes("weight")) {
+  if (controls.includes("cpus")) {
     await write(parent, [weightSetting(hierarchy.version, availableParallelism())]);
   }
 }
 
-const controllerOf: Record<GroupControl, string> = { weight: "cpu", cpus: "cpu", memory: "memory", io: "io" };
+const controllerOf: Record<GroupControl, string> = { cpus: "cpu", memory: "memory", io: "io" };
 
 /** A file that is not there cannot be made (EACCES, EPERM); a device of another kind; a group that has gone. */
 const cannot = new Set(["EACCES", "EPERM", "ENODEV", "EINVAL", "ENOENT"]);
@@ -225,7 +196,7 @@ function deviceName(dev: number): string {
 }
 
 function unsupported(missing: readonly GroupControl[], operation: string, subject: string): SporeletError {
-  const names = { weight: "weight", cpus: "CPUs", memory: "memory", io: "I/O" } as const;
+  const names = { cpus: "CPUs", memory: "memory", io: "I/O" } as const;
   const what = missing.map((control) => names[control]).join(" and ");
   const root = process.getuid?.() === 0;
   return new SporeletError({

@@ -1,7 +1,7 @@
 /** Which controllers of control groups this host offers, and where. Pure. */
 
-/** What can be set for a machine: a weight, and three limits. */
-export type GroupControl = "weight" | "cpus" | "memory" | "io";
+/** What can be limited for a machine. */
+export type GroupControl = "cpus" | "memory" | "io";
 
 /** One mounted hierarchy with controllers that are of use here. */
 export interface Hierarchy {
@@ -13,7 +13,7 @@ export interface Hierarchy {
 }
 
 const controlsOf: Record<string, readonly GroupControl[]> = {
-  cpu: ["weight", "cpus"],
+  cpu: ["cpus"],
   memory: ["memory"],
   io: ["io"],
 };

@@ -70,17 +70,17 @@ async function hugePagesCheck(): Promise<Check> {
 async function cgroupCheck(): Promise<Check> {
   const [id, title] = ["cgroup", "Control groups"];
   if (process.getuid?.() !== 0) {
-    return degraded(id, title, "need root: no weights, no limits of CPU and memory", "run spored as root");
+    return degraded(id, title, "need root: no limits of CPU and memory", "run spored as root");
   }
   const hierarchies = mountedHierarchies();
   const has = (control: GroupControl) => hierarchies.some(({ controls }) => controls.includes(control));
   const versions = new Set(hierarchies.map(({ version }) => version));
   const missingOnes = [!has("cpus") && "CPU", !has("memory") && "memory"].filter((name) => name !== false);
   if (missingOnes.length > 0) {
-    const finding = `no controller for ${missingOnes.join(" and ")}: no limits of it${has("weight") ? "" : ", no weights"}`;
+    const finding = `no controller for ${missingOnes.join(" and ")}: no limits of it`;
     return degraded(id, title, finding, "boot the host with systemd.unified_cgroup_hierarchy=1");
   }
-  return ok(id, title, `version ${[...versions].sort().join(" and ")}: weights, limits of CPU and memory`);
+  return ok(id, title, `version ${[...versions].sort().join(" and ")}: limits of CPU and memory`);
 }
 
 async function fuseCheck(): Promise<Check> {

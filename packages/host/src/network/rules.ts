@@ -11,6 +11,12 @@ export function createOnHost(name: string, link: Link): string[] {
   ];
 }
 
+/**
+ * How often a guest is asked for its hardware address, one second apart, before connections to it fail: as long as a
+ * published port waits for it (`connectTimeoutMs` of publish.ts). With the kernel's 3 those to a paused guest fail.
+ */
+const arpRequests = 30;
+
 /** In the namespace. */
 export function createInNamespace(link: Link): string[] {
   return [
@@ -18,6 +24,7 @@ export function createInNamespace(link: Link): string[] {
     `tuntap add ${tapName} mode tap`,
     `addr add ${tapAddress} dev ${tapName}`,
     `link set ${tapName} up`,
+    `ntable change name arp_cache dev ${tapName} mcast_probes ${arpRequests}`,
     `addr add ${link.namespaceAddress} dev ${uplinkName}`,
     `link set ${uplinkName} up`,
     `route add default via ${link.gateway}`,
