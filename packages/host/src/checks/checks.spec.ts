@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { expect, it } from "vitest";
 import { temporaryDirectory } from "../testing/index.ts";
 import { hostChecks } from "./checks.ts";
+import { findingOfScheduler } from "./kernel.ts";
 import { nodeCheck, programChecks } from "./programs.ts";
 
 it("every finding that is not in order comes with a remedy, and no other does", async () => {
@@ -18,6 +19,7 @@ it("every finding that is not in order comes with a remedy, and no other does", 
       "ksm",
       "hugepages",
       "cgroup",
+      "scheduler",
       "fuse",
       "loop",
       "nft",
@@ -54,4 +56,15 @@ it("an old Node is found out", () => {
   expect(nodeCheck("22.14.9").status).toBe("missing");
   expect(nodeCheck("22.15.0").status).toBe("ok");
   expect(nodeCheck("24.0.0").status).toBe("ok");
+});
+
+it("a scheduler that starves groups is found out where sessions are groups", () => {
+  const statusOf = (kernel: string, sessions = true) => findingOfScheduler(kernel, sessions).status;
+  expect(["6.1.0-49-amd64", "6.12.90", "6.18.45", "7.2.0"].map((each) => statusOf(each))).toEqual(
+    Array(4).fill("ok"),
+  );
+  expect(["6.13.0", "6.17.9-generic", "6.18.44-custom", "6.19.1"].map((each) => statusOf(each))).toEqual(
+    Array(4).fill("degraded"),
+  );
+  expect(statusOf("6.18.44", false)).toBe("ok");
 });

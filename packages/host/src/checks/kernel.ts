@@ -15,6 +15,7 @@ export async function kernelChecks(): Promise<Check[]> {
     ksmCheck(),
     hugePagesCheck(),
     cgroupCheck(),
+    schedulerCheck(),
     fuseCheck(),
   ]);
 }
@@ -81,6 +82,32 @@ async function cgroupCheck(): Promise<Check> {
     return degraded(id, title, finding, "boot the host with systemd.unified_cgroup_hierarchy=1");
   }
   return ok(id, title, `version ${[...versions].sort().join(" and ")}: limits of CPU and memory`);
+}
+
+async function schedulerCheck(): Promise<Check> {
+  const sessions = (await read("/proc/sys/kernel/sched_autogroup_enabled"))?.trim() === "1";
+  return findingOfScheduler(release(), sessions);
+}
+
+/**
+ * Whether the scheduler lets groups of processes stand still for seconds: docs/design/0012-weights-are-nice-values.md.
+ *
+ * @param kernel as uname -r says it
+ * @param sessions whether each session is a group (autogroup in sched(7))
+ */
+export function findingOfScheduler(kernel: string, sessions: boolean): Check {
+  const [id, title] = ["scheduler", "Scheduler"];
+  const [major = 0, minor = 0, patch = 0] = kernel.split(/[.-]/).map(Number);
+  const starves = major === 6 && minor >= 13 && !(minor === 18 && patch >= 45);
+  if (!starves) return ok(id, title, "nothing is known against that of this kernel");
+  const bug = "this kernel may let a group of processes stand still for seconds beside another";
+  if (!sessions) return ok(id, title, `${bug}, but sessions are no groups`);
+  return degraded(
+    id,
+    title,
+    `${bug}, and each session is one`,
+    "update Linux (6.18.45 is free of it), or: sysctl -w kernel.sched_autogroup_enabled=0",
+  );
 }
 
 async function fuseCheck(): Promise<Check> {
