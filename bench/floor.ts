@@ -69,6 +69,21 @@ export async function runFloor(options: FloorOptions): Promise<FloorRun[]> {
 }
 
 /**
+ * One machine, started, told to run and to become unique for good, programs thawed: unlike the first time of `runFloor`,
+ * which is a rehearsal.
+ * @returns until the first bytes of the agent's answer are there, milliseconds
+ */
+export async function runFloorStart(options: FloorOptions): Promise<number> {
+  const [machine] = await prepareBare(options, 1);
+  if (machine === undefined) throw new Error("no machine was prepared");
+  try {
+    return machine.loadedMs + (await machine.resume());
+  } finally {
+    await machine.end();
+  }
+}
+
+/**
  * `count` machines that are prepared are told to run at once.
  * @param rehearsed have each become unique once before, one after the other, as guests in slots have
  * @returns until the last has answered, milliseconds

@@ -5,7 +5,7 @@
 import { dirname, join } from "node:path";
 import type { NodeClient } from "@sporelet/api";
 import { type Docker, freePort, imageArchives, startDocker } from "./docker.ts";
-import { runFloor } from "./floor.ts";
+import { runFloor, runFloorStart } from "./floor.ts";
 import { progress, started, visit } from "./machines.ts";
 import { guestPort, type Suite } from "./parts.ts";
 import { type Line, line } from "./report.ts";
@@ -18,9 +18,11 @@ async function measure(suite: Suite, node: NodeClient): Promise<Line[]> {
   const { snapshot, directory } = suite;
   const fromSlot: Resume[] = [];
   const without: Resume[] = [];
-  const floor: { agentMs: number; resumeMs: number; againMs: number }[] = [];
+  const floor: { resumeMs: number; againMs: number }[] = [];
+  const startedBare: number[] = [];
   const container: number[] = [];
   const count = suite.runs(100);
+  const bare = { snapshotDirectory: directory, diskCopy: diskCopy(directory) };
   await using docker = await startDocker(await imageArchives(dirname(dirname(directory))));
   const redis = await docker.run({
     image: "hello-redis:1",
@@ -33,14 +35,12 @@ async function measure(suite: Suite, node: NodeClient): Promise<Line[]> {
       progress(`resume ${i + 1} of ${count}`);
       const turns = [
         async () => void fromSlot.push(await resumeFromSlot(suite, node)),
-        async () =>
-          void floor.push(
-            ...(await runFloor({ snapshotDirectory: directory, diskCopy: diskCopy(directory), runs: 1 })),
-          ),
+        async () => void floor.push(...(await runFloor({ ...bare, runs: 1 }))),
       ];
       for (const turn of i % 2 === 0 ? turns : turns.reverse()) await turn();
       if (i % 5 === 0) {
         without.push(await resumeOnce(suite, node));
+        startedBare.push(await runFloorStart(bare));
         container.push(await dockerRun(docker, redisHost));
       }
     }
@@ -87,7 +87,7 @@ async function measure(suite: Suite, node: NodeClient): Promise<Line[]> {
       name: "resume without a slot to ready, as its client sees it (floor: a bare VMM, started, to the agent's answer)",
       unit: "ms",
       ours: without.map(({ readyMs }) => readyMs),
-      floor: floor.map(({ agentMs }) => agentMs),
+      floor: startedBare,
       limit: { ratioToFloor: 1.5 },
     }),
   ];

@@ -101,6 +101,7 @@ export async function bootMachine(
     machine.live = { vm, agent, network, ports: published, alive: node.activity.begin() };
     undo.move();
     watchEnd(node, machine);
+    node.resources.weigh(vm.pid, "running");
     node.metrics.started("boot", timings);
     node.log.info("machine booted", { machine: machine.name, id, snapshot: plan.reference, pid: vm.pid });
   } catch (error) {
