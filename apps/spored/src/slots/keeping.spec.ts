@@ -1,4 +1,3 @@
-import { readdir, readFile } from "node:fs/promises";
 import { getPriority } from "node:os";
 import { niceValues } from "@sporelet/host";
 import type { StoredSnapshot } from "@sporelet/store";
@@ -193,7 +192,7 @@ describe("slots that are kept", () => {
   it("weigh less than machines that run, until they are one", async (ctx) => {
     if (process.getuid?.() !== 0) ctx.skip("only root may raise a priority again");
     await keep(1);
-    expect((await vmmsOf(local.node.home)).map(getPriority)).toEqual([niceValues.preparing]);
+    expect((await vmms()).map((pid) => getPriority(pid))).toEqual([niceValues.preparing]);
     const machine = await local.run({ snapshot }, "one");
     expect(machine.record.timings).toMatchObject({ fromPool: true });
     expect(getPriority(machine.live?.vm.pid)).toBe(niceValues.running);
@@ -215,13 +214,3 @@ describe("slots that are kept", () => {
     expect(tookMs - readyMs).toBeLessThan(100);
   });
 });
-
-/** Processes of a home's VMMs. */
-async function vmmsOf(home: string): Promise<number[]> {
-  const found: number[] = [];
-  for (const pid of (await readdir("/proc")).filter((name) => /^\d+$/.test(name))) {
-    const command = await readFile(`/proc/${pid}/cmdline`, "latin1").catch(() => "");
-    if (command.includes(`${home}/store/machines/`)) found.push(Number(pid));
-  }
-  return found;
-}
