@@ -1,15 +1,19 @@
 import type { Duplex } from "node:stream";
+import { setTimeout as sleep } from "node:timers/promises";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { type AgentClient, type AgentConnection, connectAgent, firstContact } from "@sporelet/api";
 import { SporeletError } from "@sporelet/errors";
 import type { Machine } from "@sporelet/vmm";
 import { reconnectHello } from "./identity.ts";
+import { noRoom } from "./room.ts";
 import { unlessAborted } from "./together.ts";
 
 /** Limits for one attempt to take up an interrupted connection again, milliseconds. */
 const reconnectTimeoutsMs = [5_000, 20_000];
 /** The agent may be waiting for programs to stand still, which it does for 10 s at most. */
 const thawTimeoutMs = 15_000;
+/** From one failure to take the connection up again after a freeze to the next attempt. */
+const comeBackMs = 1_000;
 
 /** The agent, for one call. Dispose of it when the call has ended. */
 export interface AgentLease extends Disposable {
@@ -33,9 +37,12 @@ export interface AgentLink {
   /**
    * Quiesces by `prepare`, parks the agent, and runs `frozen`; then takes the connection up again, also
    * when something failed. Calls that still run when the agent is parked are ended.
+   *
+   * @throws SporeletError `resource_exhausted` when the guest finds no room for what it writes before it is parked,
+   *   besides what `prepare` and `frozen` throw
    */
   whileParked<T>(
-    prepare: (client: AgentClient) => Promise<void>,
+    prepare: (client: AgentClient, signal: AbortSignal) => Promise<void>,
     frozen: () => Promise<T>,
     signal?: AbortSignal,
   ): Promise<T>;
@@ -143,6 +150,17 @@ export function createAgentLink(options: AgentLinkOptions): AgentLink {
   /** In the background: the next call meets, and tells, the same error. */
   const ensureSoon = () => void ensure().catch(() => {});
 
+  /** In the background, until the agent answers: the guest's programs may stand still until then. */
+  async function comeBack(): Promise<void> {
+    while (!closed) {
+      try {
+        return await ensure();
+      } catch {
+        await sleep(comeBackMs, undefined, { ref: false });
+      }
+    }
+  }
+
   return {
     async lease(signal) {
       while (current === undefined || parked !== undefined || (stale && calls === 0)) {
@@ -173,27 +191,39 @@ export function createAgentLink(options: AgentLinkOptions): AgentLink {
     },
 
     async whileParked(prepare, frozen, signal) {
-      await ensure();
       const { promise, resolve } = Promise.withResolvers<void>();
-      parked = promise;
+      const full = new AbortController();
+      const unlisten = machine.onFullDisk(() => {
+        const reason = "the guest stands still, there is no room for what it writes to its disk";
+        full.abort(noRoom({ operation: "freeze", subject: name }, reason));
+      });
+      const either = signal === undefined ? full.signal : AbortSignal.any([signal, full.signal]);
       try {
+        await unlessAborted(ensure(), full.signal);
+        parked = promise;
         if (current === undefined) throw gone(name);
         current.connection ??= connectAgent(current.channel);
-        await prepare(current.connection.client).catch(async (error) => {
-          await goOn();
+        await prepare(current.connection.client, either).catch(async (error) => {
+          // A guest that stands still answers nothing.
+          await (full.signal.aborted ? disconnect() : goOn());
           throw error;
         });
         try {
           current.frozen = true;
-          await machine.parkAgent(current.channel, signal);
+          await machine.parkAgent(current.channel, either);
+          unlisten();
           return await frozen();
         } finally {
           await disconnect();
         }
+      } catch (error) {
+        full.signal.throwIfAborted(); // It explains the error.
+        throw error;
       } finally {
+        unlisten();
         parked = undefined;
         resolve();
-        ensureSoon();
+        void comeBack();
       }
     },
 

@@ -1,9 +1,10 @@
+import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { node as api } from "@sporelet/api";
 import { mountXfs, whyNoMounts } from "@sporelet/host/testing";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { fillVolume } from "./testing/fill.ts";
-import { forked, run, startTestNode, type TestNode, traces } from "./testing/node.ts";
+import { forked, run, shell, startTestNode, type TestNode, traces } from "./testing/node.ts";
 import { buildWorker, portOf, sound, verify, workerPort } from "./testing/worker.ts";
 
 const mebibyte = 1024 * 1024;
@@ -63,6 +64,39 @@ describe.runIf(reason === undefined)("a machine on a disk that is full", () => {
       await expect(diff).rejects.toMatchObject(full);
       await expect(forked(node.client, { machine: "parent", name: "child" })).rejects.toMatchObject(full);
     }
+    await expectUnharmed();
+  });
+
+  it("is not waited for when it finds no room for what it writes before a freeze", async () => {
+    const hook = "/etc/sporelet/hooks/before-freeze.d/10-write";
+    const add = [
+      `mkdir -p ${path.dirname(hook)}`,
+      `echo '#!/bin/sh' >${hook}`,
+      `echo 'dd if=/dev/zero of=/disk/large bs=1M count=76 conv=fsync' >>${hook}`,
+      `chmod +x ${hook}`,
+    ].join("; ");
+    const remove = `while pidof dd; do sleep 0.1; done; rm ${hook} /disk/large`;
+    const fork = () => forked(node.client, { machine: "parent", name: "child" });
+    const expectTold = async (operation: () => Promise<unknown>, leftBytes: number, reason: RegExp) => {
+      expect(await shell(node.client, "parent", add)).toMatchObject({ code: 0 });
+      {
+        await using _filler = await fill("filler", leftBytes);
+        await expect(operation()).rejects.toMatchObject({
+          code: "resource_exhausted",
+          reason: expect.stringMatching(reason),
+          hint: expect.stringContaining("cache gc"),
+        });
+      }
+      expect(await shell(node.client, "parent", remove)).toMatchObject({ code: 0 });
+    };
+    await expectTold(fork, 40 * mebibyte, /the guest stands still/);
+    // In a freeze the guest gives back what the hook took, too.
+    const { machines, digest } = await fork();
+    for (const { id } of machines) await node.client.removeMachine({ machine: id, force: true });
+    await node.client.removeSnapshot({ snapshot: digest });
+    // The host may find out first that there is too little for the memory.
+    const suspend = () => node.client.suspend({ machine: "parent" });
+    await expectTold(suspend, 64 * mebibyte, /it may take|the guest stands still/);
     await expectUnharmed();
   });
 

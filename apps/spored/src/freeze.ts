@@ -134,20 +134,13 @@ async function takeState(
     inherit("workingset"),
   ]);
   made.use(capture);
-  // A disk that is full would stop the guest too, as soon as it writes.
-  const room = () =>
-    requireRoomFor(draft.directory, capture.expectedBytes, { operation, subject: machine.name });
-  await room();
+  await requireRoomFor(draft.directory, capture.expectedBytes, { operation, subject: machine.name });
   const disk = machine.record.diskBytes > 0 ? path.join(machine.record.directory, "disk") : undefined;
   const { hookTimeoutMs } = parent.config;
-  const parking = live.agent.whileParked(
-    async (client) => {
-      await quiesce(
-        client,
-        machine,
-        { hookTimeoutMs, trim: true, stage: agent.QuiesceStage.PREPARE },
-        signal,
-      );
+  const pauseMs = await live.agent.whileParked(
+    async (client, signal) => {
+      const request = { hookTimeoutMs, trim: true, stage: agent.QuiesceStage.PREPARE };
+      await quiesce(client, machine, request, signal);
       // A reflink waits until the file's dirty pages are written, which may be all that the guest has just synced:
       // now, while its programs still run.
       if (disk !== undefined) await writeBack(disk);
@@ -156,11 +149,6 @@ async function takeState(
     () => inPause(live, { disk, draft, capture, signal }),
     signal,
   );
-  const pauseMs = await parking.catch(async (error) => {
-    // A guest that has to wait for room to write in does not say that it does.
-    if (!signal.aborted) await room();
-    throw error;
-  });
   return { parent, capture, pauseMs };
 }
 

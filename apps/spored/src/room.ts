@@ -15,10 +15,10 @@ export async function requireRoomFor(
   const { bavail, bsize } = await statfs(directory);
   if (neededBytes <= bavail * bsize) return;
   const mib = (bytes: number) => `${Math.ceil(bytes / 2 ** 20)} MiB`;
-  throw new SporeletError({
-    ...context,
-    code: "resource_exhausted",
-    reason: `it may take ${mib(neededBytes)}, and the store has ${mib(bavail * bsize)} left`,
-    hint: "make room with sporectl cache gc, or see sporectl cache ls",
-  });
+  throw noRoom(context, `it may take ${mib(neededBytes)}, and the store has ${mib(bavail * bsize)} left`);
+}
+
+export function noRoom(context: { operation: string; subject: string }, reason: string): SporeletError {
+  const hint = "make room with sporectl cache gc, or see sporectl cache ls";
+  return new SporeletError({ ...context, code: "resource_exhausted", reason, hint });
 }

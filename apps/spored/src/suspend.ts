@@ -121,7 +121,7 @@ async function freezeForGood(
     base === undefined ? path.join(ownStatePath(record) ?? "", "workingset") : base.files.workingset;
   // A wake without it is only slower.
   if (hot !== undefined) await link(hot, path.join(directory, "workingset")).catch(() => {});
-  const capturing = async () => {
+  const capturing = async (signal: AbortSignal) => {
     const target = path.join(directory, "memory");
     const memory = base && baseOf(machine, base);
     const prepared = undo.use(
@@ -138,12 +138,12 @@ async function freezeForGood(
   try {
     let capture: MemoryCapture | undefined;
     await live.agent.whileParked(
-      async (client) => {
+      async (client, signal) => {
         const { hookTimeoutMs } = config;
         // What the disk does not need is its own affair, and memory that the agent does not need costs nothing: it
         // stays where it is.
         const request = { hookTimeoutMs, trim: false, private: true };
-        const [, prepared] = await together([quiesce(client, machine, request, signal), capturing()]);
+        const [, prepared] = await together([quiesce(client, machine, request, signal), capturing(signal)]);
         capture = prepared;
       },
       async () => {

@@ -179,6 +179,12 @@ export interface Machine extends AsyncDisposable {
   saveState(vmstate: string, signal?: AbortSignal): Promise<void>;
   /** Host mappings that hold the guest's memory, all of it. */
   memoryMap(): Promise<MemoryRegion[]>;
+  /**
+   * Calls `listener` whenever the guest is stopped because an image of its finds no room for what it writes: about
+   * twice a second for as long as that is so, and it goes on by itself when there is room. Returns how to stop
+   * listening. A VMM that gives the guest an I/O error instead never calls it.
+   */
+  onFullDisk(listener: () => void): () => void;
   /** Ends the VMM process at once. */
   stop(): Promise<void>;
   /** Settles when the process has ended, for whatever reason. */

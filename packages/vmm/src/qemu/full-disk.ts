@@ -7,6 +7,8 @@ const retryMs = 500;
 export interface FullDisk {
   /** Whether the guest stands still because it was told to: then it is not let go on. */
   paused: boolean;
+  /** Calls `listener` whenever QEMU stops the guest for it; returns how to stop that. */
+  listen(listener: () => void): () => void;
 }
 
 /**
@@ -14,7 +16,14 @@ export interface FullDisk {
  * otherwise take its disk for broken. It is let go on, and QEMU tries the write again, until there is room.
  */
 export function goOnWhenThereIsRoom(qmp: Qmp): FullDisk {
-  const state: FullDisk = { paused: false };
+  const listeners = new Set<() => void>();
+  const state: FullDisk = {
+    paused: false,
+    listen(listener) {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+  };
   let timer: NodeJS.Timeout | undefined;
   const retry = () => {
     timer = undefined;
@@ -29,6 +38,7 @@ export function goOnWhenThereIsRoom(qmp: Qmp): FullDisk {
   qmp.listen(({ event, data }) => {
     if (event !== "BLOCK_IO_ERROR" || data.action !== "stop" || data.nospace !== true) return;
     timer ??= setTimeout(retry, retryMs).unref();
+    for (const listener of [...listeners]) listener();
   });
   void qmp.closed.then(() => clearTimeout(timer));
   return state;

@@ -105,6 +105,7 @@ export function qemuMachine({ record, process, qmp, channel: firstChannel }: Qem
       const file = { path: record.memory, inode: ino, bytes: size };
       return regionsOf(await readFile(`/proc/${record.pid}/maps`, "utf8"), file);
     },
+    onFullDisk: fullDisk.listen,
     stop() {
       stopping ??= (async () => {
         const left = qmp.call("quit", undefined, { timeoutMs: quitTimeoutMs }).then(() => process.exited);
