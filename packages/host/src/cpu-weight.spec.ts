@@ -4,6 +4,7 @@ import { readdir, readFile } from "node:fs/promises";
 import { getPriority } from "node:os";
 import { afterEach, describe, expect, it } from "vitest";
 import { niceValues, weighProcess } from "./cpu-weight.ts";
+import { runProcess } from "./process.ts";
 
 const isRoot = process.getuid?.() === 0;
 
@@ -39,6 +40,16 @@ describe("the weight of a process", () => {
       const session = await readFile(`/proc/${pid}/autogroup`, "utf8").catch(() => undefined);
       if (session !== undefined) expect(session).toContain(`nice ${niceValues[weight]}\n`);
     }
+  });
+
+  it("stays as it is where it could not be taken back", async (ctx) => {
+    if (!isRoot) ctx.skip("only root can give up a capability of root's");
+    const pid = await program();
+    const module = new URL("./cpu-weight.ts", import.meta.url).href;
+    const script = `import { weighProcess } from "${module}"; weighProcess(${pid}, "preparing");`;
+    const argv = ["setpriv", "--bounding-set=-sys_nice", "--inh-caps=-sys_nice", process.execPath];
+    await runProcess([...argv, "--input-type=module", "-e", script], { operation: "weigh" });
+    expect(getPriority(pid)).toBe(0);
   });
 
   it("does not matter to one that has ended", async () => {

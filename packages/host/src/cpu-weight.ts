@@ -1,4 +1,4 @@
-import { readdirSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { setPriority } from "node:os";
 
 /**
@@ -10,15 +10,26 @@ import { setPriority } from "node:os";
 export const niceValues = { preparing: 12, running: 5, resuming: -5 } as const;
 export type MachineWeight = keyof typeof niceValues;
 
+/** linux: include/uapi/linux/capability.h */
+const capSysNice = 23;
+let mayWeigh: boolean | undefined;
+
+/** Whether this process has it in effect: CapEff of proc_pid_status(5), 64 bits. */
+function hasCapability(number: number): boolean {
+  const effective = /^CapEff:\t([0-9a-f]+)$/m.exec(readFileSync("/proc/self/status", "latin1"))?.[1];
+  return effective !== undefined && ((BigInt(`0x${effective}`) >> BigInt(number)) & 1n) === 1n;
+}
+
 /**
  * Sets what a process weighs: all of its threads, and where sessions are scheduled as groups (autogroup in sched(7))
- * its session, which has to be its own. Some 0.1 ms. Nothing without root, which could not take it back; nothing for
- * a process that has ended.
+ * its session, which has to be its own. Some 0.1 ms. Nothing without CAP_SYS_NICE, as root in a container may be: a
+ * value could be raised there, and not lowered again. Nothing for a process that has ended.
  *
- * @throws when the kernel refuses, as in a container without CAP_SYS_NICE.
+ * @throws when the kernel refuses
  */
 export function weighProcess(pid: number, weight: MachineWeight): void {
-  if (process.getuid?.() !== 0) return;
+  mayWeigh ??= hasCapability(capSysNice);
+  if (!mayWeigh) return;
   const nice = niceValues[weight];
   const unlessGone = (action: () => void) => {
     try {
