@@ -16,14 +16,11 @@ export interface FullDisk {
  * otherwise take its disk for broken. It is let go on, and QEMU tries the write again, until there is room.
  */
 export function goOnWhenThereIsRoom(qmp: Qmp): FullDisk {
-  const listeners = new Set<() => void>();
-  const state: FullDisk = {
-    paused: false,
-    listen(listener) {
-      listeners.add(listener);
-      return () => listeners.delete(listener);
-    },
-  };
+  const listen = (listener: () => void) =>
+    qmp.listen(({ event, data }) => {
+      if (event === "BLOCK_IO_ERROR" && data.action === "stop" && data.nospace === true) listener();
+    });
+  const state: FullDisk = { paused: false, listen };
   let timer: NodeJS.Timeout | undefined;
   const retry = () => {
     timer = undefined;
@@ -35,10 +32,8 @@ export function goOnWhenThereIsRoom(qmp: Qmp): FullDisk {
     qmp.call("stop").catch(ended);
     qmp.call("cont").catch(ended);
   };
-  qmp.listen(({ event, data }) => {
-    if (event !== "BLOCK_IO_ERROR" || data.action !== "stop" || data.nospace !== true) return;
+  listen(() => {
     timer ??= setTimeout(retry, retryMs).unref();
-    for (const listener of [...listeners]) listener();
   });
   void qmp.closed.then(() => clearTimeout(timer));
   return state;
