@@ -1,13 +1,16 @@
 import { createHash, type Hash } from "node:crypto";
-import { createReadStream } from "node:fs";
+import { createReadStream, createWriteStream } from "node:fs";
 import { open, stat } from "node:fs/promises";
+import { pipeline } from "node:stream/promises";
 import { SporeletError } from "@sporelet/errors";
-import { writeFully } from "@sporelet/host";
 import type { Repository } from "@sporelet/oci";
 import type { PublishedLayer } from "@sporelet/store";
 import type { Node } from "../node.ts";
 import { createQueues } from "../together.ts";
 import type { ItemReport } from "./reports.ts";
+
+/** Of what arrives, so much waits in memory for the disk. */
+const gatheredBytes = 1024 * 1024;
 
 /** The same blob is fetched once, however many pulls need it. */
 const queues = createQueues();
@@ -89,19 +92,24 @@ async function receive(
   { mediaType, digest, sizeBytes }: PublishedLayer,
   to: { partial: string; haveBytes: number; hash: Hash; report: ItemReport; signal: AbortSignal },
 ): Promise<number> {
-  const { haveBytes, signal } = to;
-  await using file = await open(to.partial, haveBytes === 0 ? "w" : "r+", 0o600);
-  await file.truncate(haveBytes);
-  if (haveBytes === sizeBytes) return 0;
-  let received = 0;
-  const descriptor = { mediaType, digest, size: sizeBytes };
-  for await (const chunk of repository.streamBlob(descriptor, { offset: haveBytes, signal })) {
-    to.hash.update(chunk);
-    // A disk that is nearly full takes a part of a write, and says so only of the next one.
-    await writeFully(file, chunk, 0, chunk.length, haveBytes + received);
-    received += chunk.length;
-    to.report.progress(haveBytes + received);
+  const { partial, haveBytes, signal } = to;
+  {
+    await using file = await open(partial, haveBytes === 0 ? "w" : "r+", 0o600);
+    await file.truncate(haveBytes);
   }
-  await file.datasync();
+  let received = 0;
+  const arriving = async function* () {
+    const descriptor = { mediaType, digest, size: sizeBytes };
+    for await (const chunk of repository.streamBlob(descriptor, { offset: haveBytes, signal })) {
+      to.hash.update(chunk);
+      received += chunk.length;
+      to.report.progress(haveBytes + received);
+      yield chunk;
+    }
+  };
+  // What arrives while something is written is gathered: each write waits for one of libuv's threads, behind the frames
+  // that are unpacked. It is on the disk when it is closed.
+  const options = { flags: "r+", start: haveBytes, highWaterMark: gatheredBytes, flush: true };
+  await pipeline(arriving, createWriteStream(partial, options));
   return received;
 }

@@ -27,6 +27,8 @@ import type { Reports } from "./reports.ts";
 import { requireRoom } from "./room.ts";
 
 const downloadsAtOnce = 4;
+/** Each step of a stream waits for one of libuv's threads, behind the frames of the images. */
+const stepBytes = 1024 * 1024;
 
 /**
  * Fetches a snapshot into the store: blobs that are not here, then flat files out of them, which are all
@@ -163,11 +165,10 @@ async function unpackWhole(
       else done(null, chunk);
     },
   });
-  const source = createReadStream(node.store.blobs.path(descriptor.digest));
+  const source = createReadStream(node.store.blobs.path(descriptor.digest), { highWaterMark: stepBytes });
+  const decompress = createZstdDecompress({ chunkSize: stepBytes });
   try {
-    await pipeline(source, createZstdDecompress(), limit, createWriteStream(target, { flags: "wx" }), {
-      signal,
-    });
+    await pipeline(source, decompress, limit, createWriteStream(target, { flags: "wx" }), { signal });
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code?.startsWith("ZSTD_")) throw wrong("it is not a zstd stream, or a damaged one", error);
