@@ -120,10 +120,6 @@ describe.runIf(isRoot)("clones of a guest with a program of the host's", () => {
     }
   });
 
-  it("restart containers, by hooks/50-restart-containers", (ctx) => {
-    ctx.skip("Layer 0 has no container engine, and in the demo's guest it takes longer than a hook may");
-  });
-
   it("have SSH host keys of their own of all kinds, by hooks/60-ssh-host-keys", async (ctx) => {
     const keygen = await hostProgram("ssh-keygen");
     if (keygen === undefined) return ctx.skip("the host has no ssh-keygen");
