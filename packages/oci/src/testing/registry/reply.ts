@@ -73,12 +73,10 @@ export async function send(
     fault.stallAfterBytes ?? body.length,
   );
   const step = Math.max(1, Math.floor((fault.bytesPerSecond ?? Number.POSITIVE_INFINITY) / 20));
+  const closed = new Promise<void>((resolve) => response.once("close", resolve));
   for (let at = 0; at < stop && !response.destroyed; at += step) {
     const part = body.subarray(at, Math.min(stop, at + step));
-    await new Promise<void>((resolve) => {
-      response.once("close", resolve);
-      response.write(part, () => resolve());
-    });
+    await Promise.race([closed, new Promise<void>((resolve) => response.write(part, () => resolve()))]);
     request.sentBytes += part.length;
     if (fault.bytesPerSecond !== undefined) await delay(50);
   }
