@@ -1,4 +1,5 @@
 import { writeFile } from "node:fs/promises";
+import { setTimeout as sleep } from "node:timers/promises";
 import { locateNode, type NodeClient, sporeletHome } from "@sporelet/api";
 import { memoryUse } from "@sporelet/host";
 import { availableBytes } from "./density.ts";
@@ -8,7 +9,9 @@ import { type Line, line } from "./report.ts";
 
 const asleepMs = 1000;
 /** Of many machines so many are woken. */
-const sampled = 10;
+const sampled = 20;
+/** Before that, what is still being written of the ones that fell asleep last comes to its end. */
+const writtenMs = 10_000;
 /** Of many machines so many are dealt with at a time. */
 const atOnce = 4;
 const dirtyBytes = 20 * 2 ** 20;
@@ -29,7 +32,7 @@ export async function measureSuspensions({ snapshot, runs, connected }: Suite): 
       const begunAt = performance.now();
       await node.suspend({ machine: machine.id });
       suspends.push(performance.now() - begunAt);
-      await new Promise((resolve) => setTimeout(resolve, asleepMs));
+      await sleep(asleepMs);
       const wokenAt = performance.now();
       await node.wake({ machine: machine.id });
       wakes.push(performance.now() - wokenAt);
@@ -66,6 +69,7 @@ export async function measureSleepers({ snapshot, connected }: Suite): Promise<L
     };
     const sample = async (from: readonly string[]) => {
       const times: number[] = [];
+      await sleep(writtenMs);
       for (const id of from) times.push(await wake(id));
       return times;
     };
