@@ -1,5 +1,5 @@
 import { createHash, type Hash } from "node:crypto";
-import { createReadStream, createWriteStream } from "node:fs";
+import { createReadStream } from "node:fs";
 import { open, stat } from "node:fs/promises";
 import { pipeline } from "node:stream/promises";
 import { SporeletError } from "@sporelet/errors";
@@ -92,11 +92,9 @@ async function receive(
   { mediaType, digest, sizeBytes }: PublishedLayer,
   to: { partial: string; haveBytes: number; hash: Hash; report: ItemReport; signal: AbortSignal },
 ): Promise<number> {
-  const { partial, haveBytes, signal } = to;
-  {
-    await using file = await open(partial, haveBytes === 0 ? "w" : "r+", 0o600);
-    await file.truncate(haveBytes);
-  }
+  const { haveBytes, signal } = to;
+  await using file = await open(to.partial, haveBytes === 0 ? "w" : "r+", 0o600);
+  await file.truncate(haveBytes);
   let received = 0;
   const arriving = async function* () {
     const descriptor = { mediaType, digest, size: sizeBytes };
@@ -109,7 +107,7 @@ async function receive(
   };
   // What arrives while something is written is gathered: each write waits for one of libuv's threads, behind the frames
   // that are unpacked. It is on the disk when it is closed.
-  const options = { flags: "r+", start: haveBytes, highWaterMark: gatheredBytes, flush: true };
-  await pipeline(arriving, createWriteStream(partial, options));
+  const writing = file.createWriteStream({ start: haveBytes, highWaterMark: gatheredBytes, flush: true });
+  await pipeline(arriving, writing);
   return received;
 }
