@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { connectNode, locateNode, type node as messages, type NodeClient, sporeletHome } from "@sporelet/api";
 import { limitRate, startDockerRegistry } from "@sporelet/oci/testing";
 import { pullRaw, pushRaw, rawFiles, zstdSizeOfDifference } from "./distribution-floor.ts";
-import { progress, started } from "./machines.ts";
+import { progress, shell, started } from "./machines.ts";
 import { guestPort, type Suite } from "./parts.ts";
 import { type Line, line } from "./report.ts";
 
@@ -268,15 +268,6 @@ async function push(client: NodeClient, name: string, target: string): Promise<m
 async function pull(client: NodeClient, reference: string): Promise<void> {
   for await (const { event } of client.pull({ reference })) if (event.case === "result") return;
   throw new Error("the pull ended without a result");
-}
-
-async function shell(client: NodeClient, machine: string, script: string): Promise<void> {
-  async function* requests() {
-    yield { request: { case: "start" as const, value: { machine, argv: ["sh", "-c", script] } } };
-  }
-  for await (const { response } of client.exec(requests())) {
-    if (response.case === "exit" && response.value.code !== 0) throw new Error(`${script} failed`);
-  }
 }
 
 async function timed(work: () => Promise<unknown>): Promise<number> {

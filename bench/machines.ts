@@ -1,7 +1,7 @@
 /** What the benches have in common: machines of a running spored, as a person would use them. */
 import { get } from "node:http";
 import { join } from "node:path";
-import type { node as messages } from "@sporelet/api";
+import type { node as messages, NodeClient } from "@sporelet/api";
 
 /** What was built is measured, not the source run as it is. */
 process.env.SPORELET_SPORED ??= join(import.meta.dirname, "../dist/spored");
@@ -23,6 +23,16 @@ export function visit(port: number): Promise<void> {
       });
     }).on("error", reject);
   });
+}
+
+/** Runs a shell command line in a machine; rejects when it fails. */
+export async function shell(client: NodeClient, machine: string, script: string): Promise<void> {
+  async function* requests() {
+    yield { request: { case: "start" as const, value: { machine, argv: ["sh", "-c", script] } } };
+  }
+  for await (const { response } of client.exec(requests())) {
+    if (response.case === "exit" && response.value.code !== 0) throw new Error(`${script} failed`);
+  }
 }
 
 /** Says on a terminal what is being measured. */

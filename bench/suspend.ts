@@ -1,9 +1,9 @@
 import { writeFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
-import { locateNode, type NodeClient, sporeletHome } from "@sporelet/api";
+import { locateNode, sporeletHome } from "@sporelet/api";
 import { memoryUse } from "@sporelet/host";
 import { availableBytes } from "./density.ts";
-import { progress, started } from "./machines.ts";
+import { progress, shell, started } from "./machines.ts";
 import type { Suite } from "./parts.ts";
 import { type Line, line } from "./report.ts";
 
@@ -126,13 +126,4 @@ export async function measureSleepers({ snapshot, connected }: Suite): Promise<L
 async function availableUncached(): Promise<number> {
   await writeFile("/proc/sys/vm/drop_caches", "2");
   return await availableBytes();
-}
-
-async function shell(node: NodeClient, machine: string, script: string): Promise<void> {
-  async function* requests() {
-    yield { request: { case: "start" as const, value: { machine, argv: ["sh", "-c", script] } } };
-  }
-  for await (const { response } of node.exec(requests())) {
-    if (response.case === "exit" && response.value.code !== 0) throw new Error(`${script} failed`);
-  }
 }
